@@ -1,0 +1,25 @@
+//! The words of the domain as types: ids, slugs, tiers, placements, permissions, module manifests,
+//! faults, and the clock.
+//!
+//! Invariants:
+//! - nothing here does I/O or is async; a value that exists is valid (parse, don't validate);
+//! - every error a client can see is a [`fault::ErrorDef`] from a list, so it is documented.
+//!
+//! Left out on purpose: storage, HTTP, cryptography.
+
+pub mod clock;
+pub mod country;
+pub mod fault;
+pub mod id;
+pub mod manifest;
+pub mod name;
+pub mod permission;
+pub mod placement;
+
+pub use clock::{Clock, SystemClock};
+pub use country::CountryCode;
+pub use fault::{ErrorDef, Fault};
+pub use id::{OperationId, RequestId, TenantId, UserId};
+pub use name::{CellId, ModuleId, ProfileId, RegionId, Slug, Username};
+pub use permission::{Permission, RoleName};
+pub use placement::{Placement, Tier};

@@ -1,0 +1,124 @@
+//! The server's log file: where it goes, and the one line of it that tells why a start failed.
+//!
+//! The server writes to its standard error, which is the file that we open here. PostgreSQL's own
+//! collector stays off: it starts late, so that the most wanted lines would be lost to it.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Seek, SeekFrom},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+use crate::files::{beside, best_effort};
+
+/// A log above this size is set aside (one generation) at the next start.
+const ROTATE_ABOVE: u64 = 16 << 20;
+/// As much of a log as is looked at for a reason.
+const TAIL: u64 = 64 << 10;
+
+/// Opens the log for appending; the number is its length so far.
+pub(crate) fn open(path: &Path) -> io::Result<(File, u64)> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    if fs::metadata(path).is_ok_and(|meta| meta.len() > ROTATE_ABOVE) {
+        best_effort(
+            "set the old log aside",
+            fs::rename(path, beside(path, ".1")),
+        );
+    }
+    let file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)?;
+    let length = file.metadata()?.len();
+    Ok((file, length))
+}
+
+/// What was written after `offset`, or the end of it when that is much.
+pub(crate) fn since(path: &Path, offset: u64) -> String {
+    let read = || -> io::Result<Vec<u8>> {
+        let mut file = File::open(path)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(
+            offset.max(length.saturating_sub(TAIL)).min(length),
+        ))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    String::from_utf8_lossy(&read().unwrap_or_default()).into_owned()
+}
+
+/// The line of a log or of `initdb`'s output that a person needs, with its hint.
+pub(crate) fn reason(text: &str) -> Option<String> {
+    let lines: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    let wanted = ["could not bind ", "PANIC:", "FATAL:", "error:"];
+    // The failed bind says more than the FATAL line after it, so it is looked for first.
+    let (first, rest) = wanted.split_first()?;
+    let at = lines
+        .iter()
+        .rposition(|line| line.contains(first))
+        .or_else(|| {
+            lines
+                .iter()
+                .rposition(|line| rest.iter().any(|level| line.contains(level)))
+        });
+    let Some(at) = at else {
+        return lines.last().map(|line| (*line).to_owned());
+    };
+    let line = after_level(lines.get(at)?);
+    let hint = lines
+        .iter()
+        .skip(at + 1)
+        .take(3)
+        .find_map(|next| next.split_once("HINT:"));
+    Some(match hint {
+        Some((_, hint)) => format!("{line} ({})", hint.trim().trim_end_matches('.')),
+        None => line.to_owned(),
+    })
+}
+
+/// Takes time, process and level off a line.
+fn after_level(line: &str) -> &str {
+    ["PANIC:", "FATAL:", "LOG:", "error:"]
+        .into_iter()
+        .find_map(|level| line.split_once(level))
+        .map_or(line, |(_, message)| message)
+        .trim()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A user would see "did not start" and have to search the log for the cause.
+    #[test]
+    fn the_telling_line_is_found() {
+        let port = "2026-01-01 [7] LOG:  starting PostgreSQL 15.18\n\
+            2026-01-01 [7] LOG:  could not bind IPv4 address \"127.0.0.1\": Address already in use\n\
+            2026-01-01 [7] HINT:  Is another postmaster already running on port 5?\n\
+            2026-01-01 [7] FATAL:  could not create any TCP/IP sockets\n\
+            2026-01-01 [7] LOG:  database system is shut down\n";
+        let expected = "could not bind IPv4 address \"127.0.0.1\": Address already in use \
+                        (Is another postmaster already running on port 5?)";
+        assert_eq!(reason(port).as_deref(), Some(expected));
+        let disk = "x [7] FATAL:  could not write lock file \"postmaster.pid\": No space left on device\n\
+                    x [7] LOG:  database system is shut down\n";
+        let expected = "could not write lock file \"postmaster.pid\": No space left on device";
+        assert_eq!(reason(disk).as_deref(), Some(expected));
+        let initdb = "creating ...\ninitdb: error: superuser name \"pg_x\" is disallowed\n";
+        assert_eq!(
+            reason(initdb).as_deref(),
+            Some("superuser name \"pg_x\" is disallowed")
+        );
+        assert_eq!(reason("just this\n\n").as_deref(), Some("just this"));
+        assert_eq!(reason(""), None);
+    }
+}

@@ -1,0 +1,38 @@
+//! The control database: what the platform wants, and what it last saw of it.
+//!
+//! ## What is stored
+//! Countries with residency rules, regions, cells, profiles, modules, tenants with their placement,
+//! activations, entitlements, users with Argon2id hashes, roles, operations, and the audit log.
+//! ## What is not
+//! Private keys, passwords of database logins, business data.
+//!
+//! Invariants:
+//! - all reads and writes go through a [`Tx`]; driver types and SQL stay in this crate;
+//! - a constraint's name is turned into a domain fault in one place ([`db`]);
+//! - every mutation of a tenant raises its `generation` and marks its row for the change feed.
+//!
+//! Left out: HTTP, decisions (placement, plans), and every cell's own database.
+
+mod audit;
+mod db;
+mod directory;
+mod migrate;
+mod operations;
+mod places;
+mod snapshot;
+mod tenants;
+mod users;
+mod work;
+
+pub use audit::AuditEvent;
+pub use db::{Registry, Session, Tx};
+pub use directory::{AuthorizationCode, Credential, LoginGate, StoredReply};
+pub use migrate::SCHEMA_VERSION;
+pub use operations::{Operation, OperationEvent, OperationStatus};
+pub use places::{Cell, CellState, Country, Profile, Region, StoredModule};
+pub use snapshot::{Feed, RouteChange, TenantRoute};
+pub use tenants::{
+    Activation, Desired, Entitlement, NewTenant, State, Tenant, TenantPage, TenantPatch,
+};
+pub use users::User;
+pub use work::Claim;

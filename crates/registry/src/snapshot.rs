@@ -1,0 +1,169 @@
+//! The change feed for gateways: everything once, then only what changed.
+//!
+//! A tenant's row carries the id of the transaction that last touched it. The reader remembers the
+//! oldest transaction that was still running when it looked (`pg_snapshot_xmin`) and next time reads
+//! every row marked with that id or a later one. So a transaction that commits late is never missed,
+//! whatever order the commits come in; a row may be read twice, which is harmless.
+//!
+//! Invariant: the reader's login sees the view `registry.tenant_route` and the modules, no more.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_postgres::{AsyncMessage, Client, Connection, NoTls, Row, Socket, tls::NoTlsStream};
+use waangu_kernel::{Fault, ModuleId, Placement, RoleName, Slug, TenantId, UserId};
+
+use crate::db::{column, from_driver, internal, parsed};
+use crate::places::{StoredModule, module_from, parsed_list};
+use crate::tenants::placement_from;
+
+/// Longest pause between two looks when no notification comes.
+const POLL: Duration = Duration::from_secs(5);
+
+/// What a gateway knows of a tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantRoute {
+    /// Its number.
+    pub id: TenantId,
+    /// Its slug.
+    pub slug: Slug,
+    /// Whether it is served.
+    pub active: bool,
+    /// Where its data lives.
+    pub placement: Placement,
+    /// Modules that are on and ready.
+    pub modules: Vec<ModuleId>,
+    /// Roles of its enabled users that have any.
+    pub grants: HashMap<UserId, Vec<RoleName>>,
+}
+
+/// One change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RouteChange {
+    /// The tenant is new or has changed.
+    Put(Box<TenantRoute>),
+    /// The tenant is gone, and nothing must be served under this slug for its sake.
+    Gone(TenantId, Slug),
+}
+
+/// A reader of changes. It reconnects by being made anew; the first read after that is everything.
+pub struct Feed {
+    client: Client,
+    wake: mpsc::Receiver<()>,
+    since: i64,
+}
+
+impl Feed {
+    /// Connects and listens.
+    ///
+    /// # Errors
+    /// `database-unavailable`.
+    pub async fn connect(dsn: &str) -> Result<Self, Fault> {
+        let (client, connection) = tokio_postgres::connect(dsn, NoTls)
+            .await
+            .map_err(from_driver)?;
+        let (tell, wake) = mpsc::channel(1);
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the driver's own task; it ends when `client` or `wake` is dropped"
+        )]
+        drop(tokio::spawn(pump(connection, tell)));
+        client
+            .batch_execute("listen waangu_change")
+            .await
+            .map_err(from_driver)?;
+        Ok(Self {
+            client,
+            wake,
+            since: 0,
+        })
+    }
+
+    /// Waits until something may have changed, or a few seconds have passed.
+    ///
+    /// # Errors
+    /// `database-unavailable` when the connection has ended.
+    pub async fn changed(&mut self) -> Result<(), Fault> {
+        match tokio::time::timeout(POLL, self.wake.recv()).await {
+            Ok(None) => Err(waangu_kernel::fault::DATABASE_UNAVAILABLE
+                .fault("the connection to the control database has ended")),
+            Ok(Some(())) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Reads all changes since the last call; the first call reads everything.
+    ///
+    /// # Errors
+    /// `database-unavailable`; then make a new feed.
+    pub async fn read(&mut self) -> Result<Vec<RouteChange>, Fault> {
+        let horizon = "select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as horizon";
+        let row = self
+            .client
+            .query_one(horizon, &[])
+            .await
+            .map_err(from_driver)?;
+        let horizon: i64 = column(&row, "horizon")?;
+        let sql = "select * from registry.tenant_route where changed_xid >= $1";
+        let rows = self
+            .client
+            .query(sql, &[&self.since])
+            .await
+            .map_err(from_driver)?;
+        let changes = rows.iter().map(change_from).collect::<Result<_, _>>()?;
+        self.since = horizon;
+        Ok(changes)
+    }
+
+    /// All installed modules.
+    ///
+    /// # Errors
+    /// `database-unavailable`.
+    pub async fn modules(&self) -> Result<Vec<StoredModule>, Fault> {
+        let sql = "select manifest from registry.module order by id";
+        let rows = self.client.query(sql, &[]).await.map_err(from_driver)?;
+        rows.iter().map(module_from).collect()
+    }
+}
+
+impl fmt::Debug for Feed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Feed(since {})", self.since)
+    }
+}
+
+/// Drives the connection and turns notifications into wake-ups.
+async fn pump(mut connection: Connection<Socket, NoTlsStream>, tell: mpsc::Sender<()>) {
+    let mut messages = std::pin::pin!(std::future::poll_fn(move |cx| connection.poll_message(cx)));
+    while let Some(Ok(message)) = messages.as_mut().await {
+        if matches!(message, AsyncMessage::Notification(_)) {
+            // A full channel already holds a wake-up; a closed one means that nobody listens.
+            if let Err(mpsc::error::TrySendError::Closed(())) = tell.try_send(()) {
+                return;
+            }
+        }
+    }
+}
+
+fn change_from(row: &Row) -> Result<RouteChange, Fault> {
+    let id = TenantId::new(column(row, "id")?)?;
+    let slug: Slug = parsed(row, "slug")?;
+    if column(row, "gone")? {
+        return Ok(RouteChange::Gone(id, slug));
+    }
+    let grants: serde_json::Value = column(row, "grants")?;
+    let grants: HashMap<uuid::Uuid, Vec<RoleName>> =
+        serde_json::from_value(grants).map_err(internal)?;
+    Ok(RouteChange::Put(Box::new(TenantRoute {
+        id,
+        slug,
+        active: column(row, "active")?,
+        placement: placement_from(row)?,
+        modules: parsed_list(row, "modules")?,
+        grants: grants
+            .into_iter()
+            .map(|(id, roles)| (UserId::from_uuid(id), roles))
+            .collect(),
+    })))
+}
