@@ -5,6 +5,8 @@
 //!
 //! Left out: how requests are served (`waangu-control`), and any rule about their values.
 
+pub mod body;
 pub mod problem;
 
+pub use body::parse_json;
 pub use problem::{PROBLEM_JSON, Problem};

@@ -32,7 +32,7 @@ pub struct Problem {
 impl Problem {
     /// Names the request.
     #[must_use]
-    pub fn request(mut self, id: impl ToString) -> Self {
+    pub fn request(mut self, id: &impl ToString) -> Self {
         self.request = Some(id.to_string());
         self
     }

@@ -1,10 +1,10 @@
 //! Who is calling, and the proofs of it.
 //!
-//! - [`keys`]: Ed25519 signing keys and their public form (a JWKS, RFC 7517 and RFC 8037);
-//! - [`token`]: access tokens of the directories we trust;
-//! - [`context`]: the short-lived statement that the gateway signs for one module;
-//! - [`proof`]: the part of that statement which PostgreSQL itself checks;
-//! - [`password`]: Argon2id.
+//! - [`keys`] – Ed25519 signing keys and their public form (a JWKS, RFC 7517 and RFC 8037);
+//! - [`token`] – access tokens of the directories we trust;
+//! - [`context`] – the short-lived statement that the gateway signs for one module;
+//! - [`proof`] – the part of that statement which PostgreSQL itself checks;
+//! - [`password`] – Argon2id.
 //!
 //! Invariants: algorithms are pinned by us, never read from the token; a key is looked up only
 //! inside the set of the issuer it belongs to; secrets have no `Debug` that shows them.
@@ -93,11 +93,10 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
 /// Lower-case hex.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            // Writing to a String cannot fail.
-            drop(write!(text, "{byte:02x}"));
-            text
-        })
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        // Writing to a String cannot fail.
+        let _infallible = write!(text, "{byte:02x}");
+    }
+    text
 }

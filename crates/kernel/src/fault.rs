@@ -91,6 +91,30 @@ impl ErrorDef {
         }))
     }
 
+    /// The error's page in `docs/errors/`, in Markdown.
+    pub fn page(&self) -> String {
+        let blame = match self.blame {
+            Blame::Client => "the caller",
+            Blame::Platform => "the platform's operator",
+            Blame::Module => "the module's author or operator",
+            Blame::Database => "the database's operator",
+        };
+        let retry = if self.retryable() {
+            "The same request may be repeated."
+        } else {
+            "Repeating the same request will not help."
+        };
+        format!(
+            "# {code}\n\nHTTP {status}: {title}.\n\n**Why.** {why}\n\n**What to do.** {mend}\n\n\
+             {retry} Acts: {blame}.\n",
+            code = self.code,
+            status = self.status,
+            title = self.title,
+            why = self.why,
+            mend = self.mend,
+        )
+    }
+
     /// Whether the same request may succeed later unchanged.
     pub const fn retryable(&self) -> bool {
         matches!(self.status, 429 | 502 | 503 | 504)

@@ -71,7 +71,10 @@ impl Binaries {
         if on_site.is_ok() || search.fallback == Fallback::Nothing {
             return on_site;
         }
-        if search.major.is_none_or(|major| major == fetch::VERSION.major) {
+        if search
+            .major
+            .is_none_or(|major| major == fetch::VERSION.major)
+        {
             match Self::download(search.cache, search.path, progress).await {
                 Ok(found) => return Ok(found),
                 Err(error) => advice = format!("{error}; {advice}"),
@@ -195,7 +198,9 @@ impl Survey {
     async fn look(&mut self, folder: &Path, user: ServerUser) {
         match Binaries::probe(folder, user).await {
             Ok(binaries) => self.judge(binaries),
-            Err(reason) => self.refused.push(format!("{} ({reason})", folder.display())),
+            Err(reason) => self
+                .refused
+                .push(format!("{} ({reason})", folder.display())),
         }
     }
 
@@ -212,7 +217,8 @@ impl Survey {
 
     fn refuse(&mut self, binaries: &Binaries, reason: &str) {
         let (version, folder) = (binaries.version, binaries.bin_dir.display());
-        self.refused.push(format!("{version} in {folder} ({reason})"));
+        self.refused
+            .push(format!("{version} in {folder} ({reason})"));
     }
 
     /// The newest; the first one found among equals.

@@ -50,7 +50,7 @@ pub enum Shutdown {
 pub struct Exit {
     /// What the system says.
     pub status: ExitStatus,
-    /// The last useful line of its log.
+    /// What it said itself in its log, when it gave up.
     pub reason: Option<String>,
 }
 
@@ -192,12 +192,13 @@ impl Cluster {
                 name: self.config.name.clone(),
             });
         };
+        let pid = child.id();
         let status = child
             .wait()
             .await
             .doing("wait for the server of", &self.place.data)?;
         self.child = None;
-        Ok(self.exit(status))
+        Ok(self.exit(status, pid))
     }
 
     /// How the server ended, when it did since it was started and nobody has asked yet.
@@ -205,19 +206,21 @@ impl Cluster {
         let Some(child) = self.child.as_mut() else {
             return Ok(None);
         };
+        let pid = child.id();
         let status = child
             .try_wait()
             .doing("wait for the server of", &self.place.data)?;
         Ok(status.map(|status| {
             self.child = None;
-            self.exit(status)
+            self.exit(status, pid)
         }))
     }
 
-    fn exit(&self, status: ExitStatus) -> Exit {
+    fn exit(&self, status: ExitStatus, pid: Option<u32>) -> Exit {
+        let text = log::since(&self.place.log, self.log_start);
         Exit {
             status,
-            reason: log::reason(&log::since(&self.place.log, self.log_start)),
+            reason: pid.and_then(|pid| log::last_words(&text, pid)),
         }
     }
 

@@ -10,15 +10,19 @@ use std::{
     path::Path,
 };
 
-use crate::files::{beside, best_effort};
+use crate::{
+    files::{beside, best_effort},
+    user::ServerUser,
+};
 
 /// A log above this size is set aside (one generation) at the next start.
 const ROTATE_ABOVE: u64 = 16 << 20;
 /// As much of a log as is looked at for a reason.
 const TAIL: u64 = 64 << 10;
 
-/// Opens the log for appending; the number is its length so far.
-pub(crate) fn open(path: &Path) -> io::Result<(File, u64)> {
+/// Opens the log for appending; the number is its length so far. It belongs to the server user,
+/// who may start the server the next time.
+pub(crate) fn open(path: &Path, user: ServerUser) -> io::Result<(File, u64)> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
@@ -33,6 +37,7 @@ pub(crate) fn open(path: &Path) -> io::Result<(File, u64)> {
         .create(true)
         .mode(0o600)
         .open(path)?;
+    user.own_file(&file)?;
     let length = file.metadata()?.len();
     Ok((file, length))
 }
@@ -54,24 +59,21 @@ pub(crate) fn since(path: &Path, offset: u64) -> String {
 
 /// The line of a log or of `initdb`'s output that a person needs, with its hint.
 pub(crate) fn reason(text: &str) -> Option<String> {
-    let lines: Vec<&str> = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect();
-    let wanted = ["could not bind ", "PANIC:", "FATAL:", "error:"];
-    // The failed bind says more than the FATAL line after it, so it is looked for first.
-    let (first, rest) = wanted.split_first()?;
-    let at = lines
-        .iter()
-        .rposition(|line| line.contains(first))
-        .or_else(|| {
-            lines
-                .iter()
-                .rposition(|line| rest.iter().any(|level| line.contains(level)))
-        });
+    // Clients that call too early get a FATAL, which says nothing about the server.
+    let told = |line: &&str| !line.is_empty() && !line.contains("FATAL:  the database system is ");
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(told).collect();
+    let last = |marks: &[&str]| {
+        lines
+            .iter()
+            .rposition(|line| marks.iter().any(|mark| line.contains(mark)))
+    };
+    // A failed bind says more than the FATAL line after it, and so does the line before one on
+    // the configuration as a whole.
+    let at = last(&["could not bind "])
+        .or_else(|| last(&["contains errors"]).and_then(|at| at.checked_sub(1)))
+        .or_else(|| last(&["PANIC:", "FATAL:", "error:"]));
     let Some(at) = at else {
-        return lines.last().map(|line| (*line).to_owned());
+        return lines.last().map(|line| after_level(line).to_owned());
     };
     let line = after_level(lines.get(at)?);
     let hint = lines
@@ -83,6 +85,15 @@ pub(crate) fn reason(text: &str) -> Option<String> {
         Some((_, hint)) => format!("{line} ({})", hint.trim().trim_end_matches('.')),
         None => line.to_owned(),
     })
+}
+
+/// Why the server itself, not one of its sessions, gave up; nothing when it was told to end.
+pub(crate) fn last_words(text: &str, pid: u32) -> Option<String> {
+    let own = format!("[{pid}] ");
+    let grave = ["PANIC:", "FATAL:", "terminated by signal"];
+    let mut lines = text.lines().filter(|line| line.contains(&own)).rev();
+    let line = lines.find(|line| grave.iter().any(|mark| line.contains(mark)))?;
+    Some(after_level(line).to_owned())
 }
 
 /// Takes time, process and level off a line.
@@ -120,5 +131,25 @@ mod tests {
         );
         assert_eq!(reason("just this\n\n").as_deref(), Some("just this"));
         assert_eq!(reason(""), None);
+        let setting = "x [7] LOG:  9 8kB is outside the valid range for parameter \"shared_buffers\"\n\
+                       x [7] FATAL:  configuration file \"/x/waangu.conf\" contains errors\n";
+        let expected = "9 8kB is outside the valid range for parameter \"shared_buffers\"";
+        assert_eq!(reason(setting).as_deref(), Some(expected));
+        let early = "x [8] PANIC:  could not locate a valid checkpoint record\n\
+                     x [9] FATAL:  the database system is starting up\n";
+        let expected = "could not locate a valid checkpoint record";
+        assert_eq!(reason(early).as_deref(), Some(expected));
+    }
+
+    /// A supervisor would blame a client's wrong password for the end of the server.
+    #[test]
+    fn last_words_are_the_servers_own() {
+        let client = "x [8] FATAL:  password authentication failed for user \"a\"\n";
+        assert_eq!(last_words(client, 7), None);
+        let both = format!("x [7] FATAL:  could not open lock file\n{client}");
+        assert_eq!(
+            last_words(&both, 7).as_deref(),
+            Some("could not open lock file")
+        );
     }
 }

@@ -98,7 +98,7 @@ pub(crate) fn lock(config: &Config) -> Result<(File, PathBuf), Error> {
         .truncate(false)
         .mode(0o600)
         .open(&path)
-        .doing("open", &path)?;
+        .map_err(|err| not_ours(err, &path, &asked))?;
     if let Err(err) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
         if err != rustix::io::Errno::WOULDBLOCK {
             return Err(io::Error::from(err)).doing("lock", path);
@@ -121,6 +121,22 @@ pub(crate) fn lock(config: &Config) -> Result<(File, PathBuf), Error> {
         .and_then(|()| writeln!(file, "{}", std::process::id()))
         .doing("write", &path)?;
     Ok((file, asked))
+}
+
+/// A lock that we may not open tells that another user began here.
+fn not_ours(err: io::Error, lock: &Path, asked: &Path) -> Error {
+    let owner = fs::metadata(lock).map(|meta| meta.uid());
+    match owner {
+        Ok(owner) if err.kind() == io::ErrorKind::PermissionDenied => Error::ForeignOwner {
+            path: asked.to_owned(),
+            owner,
+        },
+        _ => Error::Io {
+            doing: "open",
+            path: lock.to_owned(),
+            source: err,
+        },
+    }
 }
 
 impl Place {

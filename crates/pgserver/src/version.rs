@@ -69,16 +69,26 @@ mod tests {
     use super::*;
 
     fn version(major: u16, stable: bool, minor: u16) -> Version {
-        Version { major, stable, minor }
+        Version {
+            major,
+            stable,
+            minor,
+        }
     }
 
     /// A user with Debian's or a beta build would be told that PostgreSQL is missing.
     #[test]
     fn banners_of_all_kinds_are_read() {
         let known = [
-            ("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)", version(15, true, 18)),
+            (
+                "postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)",
+                version(15, true, 18),
+            ),
             ("postgres (PostgreSQL) 18.4", version(18, true, 4)),
-            ("postgres (PostgreSQL) 18beta1 (Debian 18~beta1-1.pgdg)", version(18, false, 1)),
+            (
+                "postgres (PostgreSQL) 18beta1 (Debian 18~beta1-1.pgdg)",
+                version(18, false, 1),
+            ),
             ("postgres (PostgreSQL) 19devel", version(19, false, 0)),
         ];
         for (banner, expected) in known {

@@ -8,7 +8,7 @@
 //!
 //! Invariants:
 //! - all reads and writes go through a [`Tx`]; driver types and SQL stay in this crate;
-//! - a constraint's name is turned into a domain fault in one place ([`db`]);
+//! - a constraint's name is turned into a domain fault in one place (`db`);
 //! - every mutation of a tenant raises its `generation` and marks its row for the change feed.
 //!
 //! Left out: HTTP, decisions (placement, plans), and every cell's own database.

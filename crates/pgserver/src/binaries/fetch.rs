@@ -341,3 +341,58 @@ fn refuse(reason: impl Into<String>) -> Error {
         reason: reason.into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A package that was tampered with would be run.
+    #[test]
+    fn another_package_is_refused() -> Result<(), Error> {
+        let file = std::env::temp_dir().join(format!("waangu-{}", random_id()?));
+        fs::write(&file, "not it").doing("write", &file)?;
+        let package = Package::of("linux", "x86_64").map_or("", |package| package.sha512);
+        let refused = verify(&file, package).map_err(|err| err.to_string());
+        fs::remove_file(&file).doing("remove", &file)?;
+        assert!(refused.is_err_and(|text| text.contains("its SHA-512 differs")));
+        Ok(())
+    }
+
+    /// A package could make a link, as root, to a file outside its folder.
+    #[test]
+    fn links_that_lead_elsewhere_are_refused() -> io::Result<()> {
+        let tree = tempfile::tempdir()?;
+        fs::create_dir_all(tree.path().join("native/lib"))?;
+        let list = tree.path().join("native/pg-symlinks.json");
+        let link_to = |source: &str, target: &str| {
+            fs::write(
+                &list,
+                format!(r#"[{{"source":"{source}","target":"{target}"}}]"#),
+            )?;
+            Ok::<_, io::Error>(link(tree.path()).is_ok())
+        };
+        assert!(link_to("native/lib/a.so.1", "native/lib/a.so")?);
+        assert_eq!(
+            fs::read_link(tree.path().join("native/lib/a.so"))?,
+            Path::new("a.so.1")
+        );
+        assert!(!link_to("native/lib/a.so.1", "native/b.so")?);
+        assert!(!link_to("../a", "../b")?);
+        assert!(!link_to("/etc/a", "/etc/b")?);
+        Ok(())
+    }
+
+    /// Without a network a user would see npm's log file's name instead of the cause.
+    #[test]
+    fn the_telling_line_of_npm_is_found() {
+        let text = "npm error code ENOTFOUND\nnpm error syscall getaddrinfo\n\
+            npm error network request to the registry failed\n\
+            npm error A complete log of this run can be found in: /x\n";
+        assert_eq!(complaint(text), "network request to the registry failed");
+        assert_eq!(
+            complaint("E: Unable to locate package\n"),
+            "Unable to locate package"
+        );
+        assert_eq!(complaint(""), "no message");
+    }
+}

@@ -20,7 +20,7 @@ pub(super) async fn folders(path: &OsStr, user: ServerUser) -> Vec<PathBuf> {
     {
         folders.push(PathBuf::from(line));
     }
-    folders.extend(std::env::split_paths(path));
+    folders.extend(std::env::split_paths(path).filter(|folder| folder.is_absolute()));
     let mut seen: Vec<PathBuf> = Vec::new();
     for folder in folders.iter().filter_map(|folder| real(folder)) {
         if !seen.contains(&folder) {
@@ -30,9 +30,10 @@ pub(super) async fn folders(path: &OsStr, user: ServerUser) -> Vec<PathBuf> {
     seen
 }
 
-/// The first program of this name on a search path.
+/// The first program of this name on a search path; never one of the current folder.
 pub(super) fn on_path(path: &OsStr, name: &str) -> Option<PathBuf> {
     std::env::split_paths(path)
+        .filter(|folder| folder.is_absolute())
         .map(|folder| folder.join(name))
         .find(|program| program.is_file())
 }

@@ -53,7 +53,10 @@ impl Cluster {
         for pid in serving(&self.place.data) {
             signal(pid, Signal::KILL);
         }
-        for folder in [Some(&self.place.data), self.place.moved_to.as_ref()].into_iter().flatten() {
+        for folder in [Some(&self.place.data), self.place.moved_to.as_ref()]
+            .into_iter()
+            .flatten()
+        {
             let mut result = fs::remove_dir_all(folder);
             for _ in 0..50 {
                 // A backend on its way out may still create files.

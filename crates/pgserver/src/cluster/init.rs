@@ -16,7 +16,9 @@ use crate::{
     Binaries,
     config::{Config, Durability},
     error::{Doing, Error},
-    files::{beside, best_effort, create_folder, create_marker, random_id, remove_tree, write_private},
+    files::{
+        beside, best_effort, create_folder, create_marker, random_id, remove_tree, write_private,
+    },
     log,
     user::ServerUser,
 };
@@ -68,7 +70,10 @@ pub(crate) fn check_durability(config: &Config, data: &Path) -> Result<(), Error
         Durability::Throwaway if !throwaway => "this data was made to last",
         Durability::Durable | Durability::Throwaway => return Ok(()),
     };
-    Err(Error::Setting { name: "durability".to_owned(), reason })
+    Err(Error::Setting {
+        name: "durability".to_owned(),
+        reason,
+    })
 }
 
 /// Deletes what a killed creation left.

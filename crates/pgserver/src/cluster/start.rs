@@ -73,7 +73,8 @@ impl Cluster {
 
     fn spawn(&mut self) -> Result<(), Error> {
         self.write_settings()?;
-        let (output, length) = log::open(&self.place.log).doing("open", &self.place.log)?;
+        let (output, length) =
+            log::open(&self.place.log, self.user).doing("open", &self.place.log)?;
         let copy = output.try_clone().doing("open", &self.place.log)?;
         let program = self.binaries.program("postgres");
         let mut command = self.user.command(&program);

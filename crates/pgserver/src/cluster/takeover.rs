@@ -21,27 +21,27 @@ const AFTER_KILL: Duration = Duration::from_secs(5);
 /// Ends whatever serves `data`; a fast shutdown may take `patience` before it gets less polite.
 pub(crate) async fn end_orphans(data: &Path, patience: Duration) -> Result<(), Error> {
     let lock_file = data.join("postmaster.pid");
-    if let Some(number) = recorded_pid(&lock_file) {
-        let pid = number
-            .checked_abs()
-            .and_then(Pid::from_raw)
-            .filter(|pid| is_alive(*pid));
-        match pid {
-            Some(pid) if serves(pid, data) == Some(true) && number < 0 => {
+    // PostgreSQL copes with the number of a process that is gone on its own.
+    if let Some(number) = recorded_pid(&lock_file)
+        && let Some(pid) = number.checked_abs().and_then(Pid::from_raw)
+        && is_alive(pid)
+    {
+        match serves(pid, data) {
+            Some(true) if number < 0 => {
                 let pid = pid.as_raw_pid();
                 return Err(Error::SingleUser {
                     path: data.to_owned(),
                     pid,
                 });
             }
-            Some(pid) if serves(pid, data) == Some(true) => end_postmaster(pid, data, patience).await?,
-            Some(pid) if serves(pid, data) == Some(false) => {
+            Some(true) => end_postmaster(pid, data, patience).await?,
+            Some(false) => {
                 let pid = pid.as_raw_pid();
                 tracing::info!(pid, "removing the lock file of a server that is gone");
                 fs::remove_file(&lock_file).doing("remove", &lock_file)?;
             }
-            // PostgreSQL copes with a process that is gone, and refuses one it is not sure about.
-            Some(_) | None => {}
+            // PostgreSQL itself will refuse to start, and say why, when it thinks so, too.
+            None => {}
         }
     }
     end_backends(data).await

@@ -1,0 +1,108 @@
+//! Reading JSON bodies so that a mistake is named: which field, and what about it.
+
+use serde::de::DeserializeOwned;
+use waangu_kernel::{Fault, fault};
+
+/// Parses a JSON body.
+///
+/// # Errors
+/// `unsupported-media-type`, `unknown-field` or `malformed-json`, each naming the field if it can.
+pub fn parse_json<T: DeserializeOwned>(
+    content_type: Option<&str>,
+    body: &[u8],
+) -> Result<T, Fault> {
+    let essence = content_type
+        .and_then(|value| value.split(';').next())
+        .map(str::trim);
+    if !essence.is_some_and(is_json) {
+        return Err(fault::UNSUPPORTED_MEDIA_TYPE.fault(match essence {
+            Some(other) => format!(
+                "`{}` is not accepted; send application/json",
+                fault::excerpt(other)
+            ),
+            None => "there is no Content-Type; send application/json".to_owned(),
+        }));
+    }
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| mistake(&error))?;
+    reader
+        .end()
+        .map_err(|error| fault::MALFORMED_JSON.fault(error.to_string()))?;
+    Ok(value)
+}
+
+fn is_json(essence: &str) -> bool {
+    let essence = essence.to_ascii_lowercase();
+    essence == "application/json"
+        || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+fn mistake(error: &serde_path_to_error::Error<serde_json::Error>) -> Fault {
+    let message = error.inner().to_string();
+    // serde has no typed form of this error; its text is part of its documented behaviour.
+    if let Some(rest) = message.strip_prefix("unknown field `") {
+        let name = rest.split('`').next().unwrap_or_default().to_owned();
+        return fault::UNKNOWN_FIELD
+            .fault(format!("there is no field `{}`", fault::excerpt(&name)))
+            .field(name);
+    }
+    let path = error.path().to_string();
+    let fault = fault::MALFORMED_JSON.fault(message);
+    if path == "." {
+        fault
+    } else {
+        fault.field(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Body {
+        #[serde(rename = "count")]
+        _count: u32,
+    }
+
+    fn parse(content_type: Option<&str>, body: &str) -> Fault {
+        parse_json::<Body>(content_type, body.as_bytes()).unwrap_err()
+    }
+
+    /// Somebody who mistypes a field must be told which one, or loses an afternoon.
+    #[test]
+    fn mistakes_are_named() {
+        let json = Some("application/json");
+        assert!(
+            parse_json::<Body>(Some("application/json; charset=utf-8"), b"{\"count\":1}").is_ok()
+        );
+        assert_eq!(parse(None, "{}").code(), "unsupported-media-type");
+        assert_eq!(
+            parse(Some("text/plain"), "{}").code(),
+            "unsupported-media-type"
+        );
+        assert_eq!(parse(json, "{").code(), "malformed-json");
+        assert_eq!(parse(json, "{\"count\":1} x").code(), "malformed-json");
+        let unknown = parse(json, "{\"count\":1,\"colour\":2}");
+        assert_eq!(
+            (unknown.code(), unknown.field_name()),
+            ("unknown-field", Some("colour"))
+        );
+        let wrong = parse(json, "{\"count\":\"one\"}");
+        assert_eq!(
+            (wrong.code(), wrong.field_name()),
+            ("malformed-json", Some("count"))
+        );
+    }
+
+    /// A body of nested brackets must not end the process.
+    #[test]
+    fn depth_bombs_are_refused() {
+        let bomb = "[".repeat(100_000);
+        assert_eq!(
+            parse(Some("application/json"), &bomb).code(),
+            "malformed-json"
+        );
+    }
+}

@@ -1,0 +1,246 @@
+//! What the gateway knows of tenants and modules, in memory.
+//!
+//! Invariants:
+//! - a request takes one [`Tenant`] and one [`Modules`] and uses these to its end, so it never sees
+//!   half a change;
+//! - the order of changes plays no part: a slug belongs to the live tenant with the highest number
+//!   that carries it, because numbers only grow and a slug passes only from a gone tenant to a new
+//!   one;
+//! - a tenant's shares (rate, concurrency) survive changes to the tenant.
+//!
+//! Left out: where changes come from ([`follow`]).
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use waangu_kernel::{Slug, TenantId};
+use waangu_registry::{RouteChange, StoredModule, TenantRoute};
+
+use crate::config::Limits;
+use crate::limit::Share;
+
+pub(crate) mod follow;
+pub(crate) mod modules;
+
+use modules::Modules;
+
+/// A tenant as the gateway serves it.
+#[derive(Debug)]
+pub(crate) struct Tenant {
+    /// What the registry says.
+    pub(crate) route: TenantRoute,
+    /// Its part of the gateway.
+    pub(crate) share: Arc<Share>,
+}
+
+/// Everything known.
+pub struct Snapshot {
+    by_id: papaya::HashMap<TenantId, Arc<Tenant>>,
+    by_slug: papaya::HashMap<Slug, Arc<Tenant>>,
+    modules: ArcSwap<Modules>,
+    loaded: AtomicBool,
+    limits: Limits,
+    /// Changes are applied one batch at a time; readers don't take it.
+    writing: Mutex<()>,
+}
+
+impl Snapshot {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            by_id: papaya::HashMap::new(),
+            by_slug: papaya::HashMap::new(),
+            modules: ArcSwap::from_pointee(Modules::default()),
+            loaded: AtomicBool::new(false),
+            limits,
+            writing: Mutex::new(()),
+        }
+    }
+
+    /// Whether everything was read at least once.
+    pub(crate) fn loaded(&self) -> bool {
+        self.loaded.load(Ordering::Acquire)
+    }
+
+    /// The live tenant of this slug.
+    pub(crate) fn tenant(&self, slug: &Slug) -> Option<Arc<Tenant>> {
+        self.by_slug.pin().get(slug).map(Arc::clone)
+    }
+
+    /// The installed modules.
+    pub(crate) fn modules(&self) -> Arc<Modules> {
+        self.modules.load_full()
+    }
+
+    /// Takes over the installed modules. Cheap when nothing has changed.
+    pub fn install(&self, stored: &[StoredModule]) {
+        if !self.modules.load().is_made_of(stored) {
+            self.modules.store(Arc::new(Modules::new(stored)));
+        }
+    }
+
+    /// Takes over all tenants: the changes are the whole truth, what they don't name is gone.
+    pub fn replace(&self, changes: Vec<RouteChange>) {
+        let named: HashSet<TenantId> = changes
+            .iter()
+            .filter_map(|change| match change {
+                RouteChange::Put(route) => Some(route.id),
+                RouteChange::Gone(..) => None,
+            })
+            .collect();
+        let lost: Vec<RouteChange> = self
+            .by_id
+            .pin()
+            .iter()
+            .filter(|(id, _)| !named.contains(id))
+            .map(|(id, tenant)| RouteChange::Gone(*id, tenant.route.slug.clone()))
+            .collect();
+        self.apply(lost);
+        self.apply(changes);
+        self.loaded.store(true, Ordering::Release);
+    }
+
+    /// Takes over changes, in any order and any number of times.
+    pub fn apply(&self, changes: Vec<RouteChange>) {
+        let _one_batch_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        // First take all names off that are given up, then hand all names out: then no order of two
+        // changes in one batch can leave a name with nobody.
+        let mut put = Vec::with_capacity(changes.len());
+        for change in changes {
+            match change {
+                RouteChange::Put(route) => {
+                    let known = self.by_id.pin().get(&route.id).map(Arc::clone);
+                    if let Some(known) = &known
+                        && known.route.slug != route.slug
+                    {
+                        self.give_up(&known.route.slug, route.id);
+                    }
+                    let share = known.map_or_else(
+                        || Arc::new(Share::new(&self.limits)),
+                        |known| Arc::clone(&known.share),
+                    );
+                    put.push(Arc::new(Tenant {
+                        route: *route,
+                        share,
+                    }));
+                }
+                RouteChange::Gone(id, slug) => {
+                    self.give_up(&slug, id);
+                    if let Some(known) = self.by_id.pin().remove(&id) {
+                        self.give_up(&known.route.slug, id);
+                    }
+                }
+            }
+        }
+        for tenant in put {
+            self.hand_out(&tenant);
+            self.by_id.pin().insert(tenant.route.id, tenant);
+        }
+    }
+
+    fn give_up(&self, slug: &Slug, id: TenantId) {
+        let names = self.by_slug.pin();
+        if names.get(slug).is_some_and(|holder| holder.route.id == id) {
+            names.remove(slug);
+        }
+    }
+
+    fn hand_out(&self, tenant: &Arc<Tenant>) {
+        let names = self.by_slug.pin();
+        let taken = names
+            .get(&tenant.route.slug)
+            .is_some_and(|holder| holder.route.id > tenant.route.id);
+        if !taken {
+            names.insert(tenant.route.slug.clone(), Arc::clone(tenant));
+        }
+    }
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Snapshot({} tenants)", self.by_id.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use waangu_kernel::{Placement, Tier};
+
+    use super::*;
+
+    fn put(id: i64, slug: &str) -> RouteChange {
+        RouteChange::Put(Box::new(TenantRoute {
+            id: TenantId::new(id).unwrap(),
+            slug: slug.parse().unwrap(),
+            active: true,
+            placement: Placement {
+                cell: "cell-1".parse().unwrap(),
+                tier: Tier::Shared,
+                bucket: 0,
+                epoch: 1,
+            },
+            modules: Vec::new(),
+            grants: HashMap::new(),
+        }))
+    }
+
+    fn gone(id: i64, slug: &str) -> RouteChange {
+        RouteChange::Gone(TenantId::new(id).unwrap(), slug.parse().unwrap())
+    }
+
+    fn holder(snapshot: &Snapshot, slug: &str) -> Option<i64> {
+        snapshot
+            .tenant(&slug.parse().unwrap())
+            .map(|tenant| tenant.route.id.number())
+    }
+
+    /// A new client who takes a freed name must be served at once, whichever change arrives first,
+    /// and never see the old one's data.
+    #[test]
+    fn a_freed_name_goes_to_its_new_tenant_in_any_order() {
+        for batches in [
+            vec![vec![gone(1, "acme")], vec![put(2, "acme")]],
+            vec![vec![put(2, "acme")], vec![gone(1, "acme")]],
+            vec![vec![put(2, "acme"), gone(1, "acme")]],
+            vec![vec![gone(1, "acme"), put(2, "acme")]],
+            vec![vec![put(2, "acme")], vec![put(1, "acme")], vec![gone(1, "acme")]],
+        ] {
+            let snapshot = Snapshot::new(Limits::default());
+            snapshot.replace(vec![put(1, "acme"), put(3, "other")]);
+            for batch in batches {
+                snapshot.apply(batch);
+            }
+            assert_eq!(holder(&snapshot, "acme"), Some(2));
+            assert_eq!(holder(&snapshot, "other"), Some(3));
+            assert_eq!(snapshot.by_id.len(), 2);
+        }
+    }
+
+    /// A tenant that was renamed must not answer under its old name.
+    #[test]
+    fn a_renamed_tenant_leaves_its_old_name() {
+        let snapshot = Snapshot::new(Limits::default());
+        snapshot.replace(vec![put(1, "acme"), put(2, "beta")]);
+        snapshot.apply(vec![put(1, "beta"), put(2, "gamma")]);
+        assert_eq!(holder(&snapshot, "acme"), None);
+        assert_eq!(holder(&snapshot, "beta"), Some(1));
+        assert_eq!(holder(&snapshot, "gamma"), Some(2));
+    }
+
+    /// After a reconnect the first read is the whole truth: a row that vanished while we were away
+    /// must not be served for ever.
+    #[test]
+    fn what_a_full_read_does_not_name_is_gone() {
+        let snapshot = Snapshot::new(Limits::default());
+        assert!(!snapshot.loaded());
+        snapshot.replace(vec![put(1, "acme"), put(2, "beta")]);
+        snapshot.replace(vec![put(2, "beta")]);
+        assert!(snapshot.loaded());
+        assert_eq!(holder(&snapshot, "acme"), None);
+        assert_eq!(holder(&snapshot, "beta"), Some(2));
+    }
+}

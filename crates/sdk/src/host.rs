@@ -1,0 +1,41 @@
+//! What surrounds a running module: verified contexts and pools. The router's state.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use waangu_identity::{ContextVerifier, PublicKey};
+use waangu_kernel::ModuleId;
+use waangu_tenancy::{CellAddress, Pools};
+
+/// A module process's configuration file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Public keys of the gateways whose contexts are accepted.
+    pub(crate) gateway_keys: Vec<PublicKey>,
+    /// The cells, with this module's password on each.
+    pub(crate) cells: Vec<CellAddress>,
+}
+
+/// The router's state. Cheap to clone.
+#[derive(Clone)]
+pub struct Host {
+    pub(crate) verifier: Arc<ContextVerifier>,
+    pub(crate) pools: Pools,
+}
+
+impl Host {
+    pub(crate) fn new(module: &ModuleId, config: Config) -> Self {
+        Self {
+            verifier: Arc::new(ContextVerifier::new(module, &config.gateway_keys)),
+            pools: Pools::new(module, config.cells),
+        }
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Host({:?})", self.pools)
+    }
+}

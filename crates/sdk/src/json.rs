@@ -1,0 +1,75 @@
+//! JSON in and out, and refusals as problem+json.
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use waangu_api::{PROBLEM_JSON, Problem, parse_json};
+use waangu_kernel::{Fault, fault};
+
+/// A JSON body. As an argument it is parsed strictly; as a result it is written.
+#[derive(Debug, Clone, Copy)]
+pub struct Json<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        let content_type = request.headers().get(CONTENT_TYPE).cloned();
+        let body = Bytes::from_request(request, state)
+            .await
+            .map_err(|rejection| {
+                fault::BODY_TOO_LARGE
+                    .fault("the body is larger than this endpoint takes")
+                    .cause(rejection)
+            })?;
+        let content_type = content_type.as_ref().and_then(|value| value.to_str().ok());
+        Ok(Self(parse_json(content_type, &body)?))
+    }
+}
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        axum::Json(self.0).into_response()
+    }
+}
+
+/// A fault on its way to the client.
+#[derive(Debug)]
+pub struct Refusal(pub Fault);
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        Self(fault)
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let Self(fault) = self;
+        let status =
+            StatusCode::from_u16(fault.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        if status.is_server_error() {
+            tracing::error!(
+                code = fault.code(),
+                cause = fault.operator_cause(),
+                "{fault}"
+            );
+        } else {
+            tracing::debug!(
+                code = fault.code(),
+                cause = fault.operator_cause(),
+                "{fault}"
+            );
+        }
+        (
+            status,
+            [(CONTENT_TYPE, PROBLEM_JSON)],
+            Problem::from(&fault).to_json(),
+        )
+            .into_response()
+    }
+}

@@ -1,0 +1,230 @@
+-- The helper schema of every database that holds tenants, in all three tiers. Installed once, in the
+-- template from which all of them are made.
+--
+-- Invariants:
+--   * a row is visible only to a transaction that `waangu.enter` has sealed for the row's tenant;
+--   * the seal can be set only by `enter`, and `enter` accepts only a proof that the gateway made;
+--   * without a seal every tenant table is empty, and nothing can be written.
+--
+-- The seal is a pair of sequences that modules may read (`currval`) but not set: `setval` on an
+-- unlogged sequence takes no transaction id and writes no WAL, and `currval` is local to the
+-- connection. It is bound to the transaction by its start time.
+
+revoke all on schema public from public;
+
+create schema waangu authorization waangu_context;
+grant usage on schema waangu to waangu_module;
+
+-- HMAC pads (RFC 2104) of the gateway's context keys. Two rows during a rotation.
+create table waangu.context_key (
+    kid integer primary key
+  , ipad bytea not null
+  , opad bytea not null
+  , not_after timestamptz not null default 'infinity'
+);
+
+-- One row for each tenant whose data is here. The row is the fence: with another epoch or state, no
+-- transaction of that tenant begins here.
+create table waangu.home (
+    tenant_id bigint primary key
+  , state text not null check (state in ('active', 'suspended', 'moved'))
+  , epoch bigint not null
+);
+
+-- Which migrations of which module stand in which schema.
+create table waangu.migration (
+    schema_name text not null
+  , module text not null
+  , number integer not null
+  , name text not null
+  , applied_at timestamptz not null default now()
+  , primary key (schema_name, module, number)
+);
+
+create unlogged sequence waangu.seal_tenant minvalue 0 start 0;
+create unlogged sequence waangu.seal_time minvalue 0 start 0;
+
+alter table waangu.context_key owner to waangu_context;
+alter table waangu.home owner to waangu_context;
+alter sequence waangu.seal_tenant owner to waangu_context;
+alter sequence waangu.seal_time owner to waangu_context;
+grant select on sequence waangu.seal_tenant, waangu.seal_time to waangu_module;
+
+-- This transaction's start, in microseconds since 1970.
+create function waangu.transaction_time() returns bigint
+language sql stable parallel safe
+return (extract(epoch from now()) * 1000000)::bigint;
+
+-- Begins a tenant's transaction. Claims: v1|login|tenant|epoch|expires|r or w|actor|request.
+create function waangu.enter(p_claims text, p_kid integer, p_mac text) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    v_ipad bytea;
+    v_opad bytea;
+    v_claim text[];
+    v_tenant bigint;
+    v_state text;
+    v_epoch bigint;
+    v_ignored bigint;
+begin
+    select ipad, opad into v_ipad, v_opad
+      from waangu.context_key
+     where kid = p_kid and not_after > now();
+    if v_ipad is null
+       or encode(sha256(v_opad || sha256(v_ipad || convert_to(p_claims, 'UTF8'))), 'hex')
+          is distinct from p_mac
+    then
+        raise insufficient_privilege using message = 'tenant context refused';
+    end if;
+    v_claim := string_to_array(p_claims, '|');
+    if v_claim[1] is distinct from 'v1'
+       or v_claim[2] is distinct from session_user::text
+       or v_claim[5]::bigint < extract(epoch from clock_timestamp())
+    then
+        raise insufficient_privilege using message = 'tenant context refused';
+    end if;
+    v_tenant := v_claim[3]::bigint;
+    -- Writers hold this until they end, so that a relocation can wait for the last of them.
+    if v_claim[6] = 'w' and not pg_try_advisory_xact_lock_shared(v_tenant) then
+        raise exception using errcode = 'WG001', message = 'tenant is frozen, retry';
+    end if;
+    select state, epoch into v_state, v_epoch from waangu.home where tenant_id = v_tenant;
+    if v_state is distinct from 'active' or v_epoch is distinct from v_claim[4]::bigint then
+        raise exception using errcode = 'WG001', message = 'tenant is not here, retry';
+    end if;
+    v_ignored := setval('waangu.seal_time'::regclass, waangu.transaction_time());
+    v_ignored := setval('waangu.seal_tenant'::regclass, v_tenant);
+    perform set_config('app.current_tenant', v_tenant::text, true)
+          , set_config('app.actor', v_claim[7], true)
+          , set_config('app.request', v_claim[8], true);
+    -- Last, because setval is refused in a read-only transaction.
+    if v_claim[6] is distinct from 'w' then
+        perform set_config('transaction_read_only', 'on', true);
+    end if;
+end $$;
+
+-- The tenant of this transaction, or null. The body is parsed once and its operators are bound by
+-- OID, so a search_path set by an attacker changes nothing; the planner inlines it.
+create function waangu.tenant() returns bigint
+language sql volatile parallel restricted
+return case
+    when nullif(current_setting('app.current_tenant', true), '') is null then null
+    when currval('waangu.seal_time'::regclass) = waangu.transaction_time()
+     and currval('waangu.seal_tenant'::regclass)::text = current_setting('app.current_tenant', true)
+    then currval('waangu.seal_tenant'::regclass)
+end;
+
+alter function waangu.transaction_time() owner to waangu_context;
+alter function waangu.enter(text, integer, text) owner to waangu_context;
+alter function waangu.tenant() owner to waangu_context;
+revoke execute on all functions in schema waangu from public;
+grant execute on function waangu.transaction_time(), waangu.enter(text, integer, text), waangu.tenant()
+   to waangu_module;
+-- Row policies are evaluated as the table's reader; FORCE makes the owner one too.
+grant usage on schema waangu to waangu_owner;
+grant execute on function waangu.transaction_time(), waangu.tenant() to waangu_owner;
+grant select on sequence waangu.seal_tenant, waangu.seal_time to waangu_owner;
+
+-- Puts the uniform rules on every table of a module's schema, or refuses with the rule's name.
+-- Idempotent; run by the control plane after a module's migrations.
+create procedure waangu.protect(p_schema text, p_login text, p_append_only text[])
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    v_table record;
+    v_bad text;
+begin
+    select format('table %I has no column tenant_id bigint not null', c.relname) into v_bad
+      from pg_class c
+     where c.relnamespace = to_regnamespace(quote_ident(p_schema))
+       and c.relkind in ('r', 'p')
+       and not exists (select from pg_attribute a
+                        where a.attrelid = c.oid and a.attname = 'tenant_id'
+                          and a.atttypid = 'bigint'::regtype and a.attnotnull)
+     limit 1;
+    if v_bad is null then
+        select format('%s %I does not begin with tenant_id'
+                    , case when i.indisprimary then 'primary key'
+                           when i.indisunique then 'unique index' else 'index' end
+                    , x.relname) into v_bad
+          from pg_index i
+          join pg_class c on c.oid = i.indrelid
+          join pg_class x on x.oid = i.indexrelid
+         where c.relnamespace = to_regnamespace(quote_ident(p_schema))
+           and c.relkind in ('r', 'p')
+           and not exists (select from pg_attribute a
+                            where a.attrelid = c.oid and a.attname = 'tenant_id'
+                              and a.attnum = i.indkey[0])
+         limit 1;
+    end if;
+    if v_bad is null then
+        select format('foreign key %I does not begin with tenant_id on both sides', k.conname) into v_bad
+          from pg_constraint k
+         where k.connamespace = to_regnamespace(quote_ident(p_schema))
+           and k.contype = 'f'
+           and not exists (select from pg_attribute a, pg_attribute b
+                            where a.attrelid = k.conrelid and a.attnum = k.conkey[1]
+                              and a.attname = 'tenant_id'
+                              and b.attrelid = k.confrelid and b.attnum = k.confkey[1]
+                              and b.attname = 'tenant_id')
+         limit 1;
+    end if;
+    if v_bad is null then
+        select format('%s %I is not allowed in a module'
+                    , case c.relkind when 'm' then 'materialised view' when 'S' then 'sequence'
+                           when 'f' then 'foreign table' else 'view without security_invoker' end
+                    , c.relname) into v_bad
+          from pg_class c
+         where c.relnamespace = to_regnamespace(quote_ident(p_schema))
+           and (c.relkind in ('m', 'f', 'S')
+                or c.relkind = 'v' and not coalesce('security_invoker=true' = any (c.reloptions), false))
+         limit 1;
+    end if;
+    if v_bad is null then
+        select format('function %s runs with its owner''s rights', p.oid::regprocedure) into v_bad
+          from pg_proc p
+         where p.pronamespace = to_regnamespace(quote_ident(p_schema)) and p.prosecdef
+         limit 1;
+    end if;
+    if v_bad is not null then
+        raise exception using errcode = 'WG002', message = format('schema %s: %s', p_schema, v_bad);
+    end if;
+
+    execute format('grant usage on schema %I to %I', p_schema, p_login);
+    for v_table in
+        select c.oid, c.relname from pg_class c
+         where c.relnamespace = to_regnamespace(quote_ident(p_schema)) and c.relkind in ('r', 'p')
+    loop
+        execute format('alter table %I.%I enable row level security, force row level security'
+                     , p_schema, v_table.relname);
+        execute format('drop policy if exists tenant on %I.%I', p_schema, v_table.relname);
+        execute format(
+            'create policy tenant on %I.%I for all to %I, waangu_owner '
+            'using (tenant_id = (select waangu.tenant())) '
+            'with check (tenant_id = (select waangu.tenant()))'
+          , p_schema, v_table.relname, p_login);
+        execute format('revoke all on %I.%I from %I', p_schema, v_table.relname, p_login);
+        execute format(
+            case when v_table.relname = any (p_append_only)
+                 then 'grant select, insert on %I.%I to %I'
+                 else 'grant select, insert, update, delete on %I.%I to %I' end
+          , p_schema, v_table.relname, p_login);
+    end loop;
+end $$;
+revoke execute on procedure waangu.protect(text, text, text[]) from public;
+
+-- Whose statements others see, whose queries they can stop, and what they can leave behind.
+revoke select on pg_stat_activity from public;
+revoke execute on function pg_stat_get_activity(integer) from public;
+revoke execute on function
+    pg_cancel_backend(integer), pg_terminate_backend(integer, bigint), pg_notify(text, text)
+  , lo_create(oid), lo_creat(integer), lo_from_bytea(oid, bytea), lo_import(text), lo_import(text, oid)
+  , pg_advisory_lock(bigint), pg_advisory_lock(integer, integer)
+  , pg_advisory_lock_shared(bigint), pg_advisory_lock_shared(integer, integer)
+  , pg_advisory_xact_lock(bigint), pg_advisory_xact_lock(integer, integer)
+  , pg_advisory_xact_lock_shared(bigint), pg_advisory_xact_lock_shared(integer, integer)
+  , pg_try_advisory_lock(bigint), pg_try_advisory_lock(integer, integer)
+  , pg_try_advisory_lock_shared(bigint), pg_try_advisory_lock_shared(integer, integer)
+  , pg_try_advisory_xact_lock(bigint), pg_try_advisory_xact_lock(integer, integer)
+  , pg_try_advisory_xact_lock_shared(bigint), pg_try_advisory_xact_lock_shared(integer, integer)
+  from public;
+grant execute on function pg_try_advisory_xact_lock_shared(bigint) to waangu_context;

@@ -1,0 +1,8 @@
+-- Once per cell: roles that own things, and the group that every module's login belongs to.
+-- Idempotent: run at each start of the control plane.
+do $$
+begin
+    if to_regrole('waangu_owner') is null then create role waangu_owner nologin; end if;
+    if to_regrole('waangu_context') is null then create role waangu_context nologin; end if;
+    if to_regrole('waangu_module') is null then create role waangu_module nologin; end if;
+end $$;

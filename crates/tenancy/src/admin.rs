@@ -1,0 +1,347 @@
+//! The control plane's side of a cell: roles, databases, and what each of them must hold.
+//!
+//! Every step is idempotent and asks the catalogue rather than remembering, so that a control plane
+//! killed between two steps finishes by running them again.
+//!
+//! Invariants:
+//! - every database that holds tenants is a copy of [`TEMPLATE_DATABASE`], where `sql/core.sql` stands;
+//! - module logins are members of `waangu_module`, own nothing, and bypass nothing;
+//! - passwords reach PostgreSQL only as SCRAM verifiers (RFC 5803), so no log can show them.
+//!
+//! Left out: which tenant goes where, and when.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use postgres_protocol::password::scram_sha_256;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Config, NoTls};
+use waangu_identity::ContextKey;
+use waangu_kernel::placement::SHARED_DATABASE;
+use waangu_kernel::{CellId, Fault, ModuleId, fault};
+
+use crate::error::{from_driver, is_state, unavailable};
+
+mod tenant;
+
+pub use tenant::{HomeState, Migration, ModulePackage, Observed};
+
+/// The database that all tenant databases are copied from.
+pub const TEMPLATE_DATABASE: &str = "waangu_template";
+
+/// Smallest server version, as `server_version_num` (CVE-2025-8713 is fixed in 15.14, 16.10, 17.6).
+const MINIMUM_VERSIONS: [(i32, i32); 3] = [(15, 14), (16, 10), (17, 6)];
+
+/// Longest wait for a connection to a cell.
+const WAIT: Duration = Duration::from_secs(10);
+
+const ROLES: &str = include_str!("../sql/roles.sql");
+const CORE: &str = include_str!("../sql/core.sql");
+
+/// Where a cell answers, and its administrator's login.
+#[derive(Clone)]
+pub struct CellAdminConfig {
+    /// The cell.
+    pub id: CellId,
+    /// Host name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// The administrator's login.
+    pub user: String,
+    /// Its password.
+    pub password: String,
+}
+
+impl fmt::Debug for CellAdminConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "CellAdminConfig({} {}:{})",
+            self.id, self.host, self.port
+        )
+    }
+}
+
+/// A module's login on one cell.
+#[derive(Clone)]
+pub struct LoginSecret {
+    /// The module.
+    pub module: ModuleId,
+    /// The password of `waangu_<module>`.
+    pub password: String,
+}
+
+impl fmt::Debug for LoginSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LoginSecret({})", self.module)
+    }
+}
+
+/// One cell, as its administrator.
+pub struct CellAdmin {
+    config: CellAdminConfig,
+    /// Pools of the long-lived databases; a dedicated database gets a connection for each visit.
+    pools: Mutex<HashMap<String, Pool>>,
+}
+
+impl CellAdmin {
+    /// A cell. Connects lazily.
+    pub fn new(config: CellAdminConfig) -> Self {
+        Self {
+            config,
+            pools: Mutex::default(),
+        }
+    }
+
+    /// The cell's id.
+    pub fn id(&self) -> &CellId {
+        &self.config.id
+    }
+
+    /// Makes the cell ready: version gate, roles, logins, template and shared database, keys.
+    ///
+    /// # Errors
+    /// `database-unavailable`; `internal` when the server is too old.
+    pub async fn prepare(&self, logins: &[LoginSecret], keys: &[ContextKey]) -> Result<(), Fault> {
+        let client = self.client("postgres").await?;
+        check_version(&client).await?;
+        client.batch_execute(ROLES).await.map_err(from_driver)?;
+        for login in logins {
+            client
+                .batch_execute(&login_sql(login))
+                .await
+                .map_err(from_driver)?;
+        }
+        self.prepare_template(&client, keys).await?;
+        self.ensure_database(SHARED_DATABASE).await?;
+        for database in self.list_databases().await? {
+            self.put_keys(&database, keys).await?;
+        }
+        Ok(())
+    }
+
+    /// Creates a database from the template if it does not exist.
+    ///
+    /// # Errors
+    /// `database-unavailable`.
+    pub async fn ensure_database(&self, name: &str) -> Result<(), Fault> {
+        let client = self.client("postgres").await?;
+        if database_exists(&client, name).await? {
+            return Ok(());
+        }
+        let sql = format!(
+            "create database {} template {TEMPLATE_DATABASE}",
+            quoted(name)
+        );
+        match client.batch_execute(&sql).await {
+            // Somebody else was quicker: what matters is that it is there.
+            Err(error) if is_state(&error, &SqlState::DUPLICATE_DATABASE) => {}
+            other => other.map_err(from_driver)?,
+        }
+        client
+            .batch_execute(&access_sql(name))
+            .await
+            .map_err(from_driver)
+    }
+
+    /// Drops a database, ending its connections.
+    ///
+    /// # Errors
+    /// `database-unavailable`.
+    pub async fn drop_database(&self, name: &str) -> Result<(), Fault> {
+        let pool = self
+            .pools
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(name);
+        drop(pool);
+        let client = self.client("postgres").await?;
+        let sql = format!("drop database if exists {} with (force)", quoted(name));
+        client.batch_execute(&sql).await.map_err(from_driver)
+    }
+
+    /// All databases of this platform on the cell, the template excepted.
+    async fn list_databases(&self) -> Result<Vec<String>, Fault> {
+        let client = self.client("postgres").await?;
+        let sql = "select datname from pg_database
+                    where datname = 'waangu' or datname like 'waangu\\_schema\\_%'
+                       or datname like 'waangu\\_t\\_%'";
+        let rows = client.query(sql, &[]).await.map_err(from_driver)?;
+        rows.iter()
+            .map(|row| row.try_get(0).map_err(from_driver))
+            .collect()
+    }
+
+    /// Builds the template under another name and renames it, so that a half-made one is never used.
+    async fn prepare_template(&self, admin: &Object, keys: &[ContextKey]) -> Result<(), Fault> {
+        if database_exists(admin, TEMPLATE_DATABASE).await? {
+            return Ok(());
+        }
+        let draft = "waangu_template_draft";
+        self.drop_database(draft).await?;
+        let sql = format!("create database {draft} template template0 encoding 'UTF8'");
+        admin.batch_execute(&sql).await.map_err(from_driver)?;
+        {
+            let client = self.visit(draft).await?;
+            client
+                .batch_execute(&format!("begin; {CORE}; commit"))
+                .await
+                .map_err(from_driver)?;
+        }
+        self.put_keys(draft, keys).await?;
+        let sql = format!(
+            "alter database {draft} rename to {TEMPLATE_DATABASE};
+             alter database {TEMPLATE_DATABASE} with is_template true allow_connections false;
+             {}",
+            access_sql(TEMPLATE_DATABASE)
+        );
+        for statement in sql
+            .split(';')
+            .map(str::trim)
+            .filter(|text| !text.is_empty())
+        {
+            // Renaming waits for the visitor's backend to be gone; that takes a few milliseconds.
+            retry_in_use(admin, statement).await?;
+        }
+        Ok(())
+    }
+
+    async fn put_keys(&self, database: &str, keys: &[ContextKey]) -> Result<(), Fault> {
+        let client = self.visit(database).await?;
+        for key in keys {
+            let (inner, outer) = key.pads();
+            let sql = "insert into waangu.context_key (kid, ipad, opad) values ($1, $2, $3)
+                       on conflict (kid) do update
+                       set ipad = excluded.ipad
+                         , opad = excluded.opad
+                       where waangu.context_key.ipad <> excluded.ipad";
+            let params: [&(dyn crate::ToSql + Sync); 3] =
+                [&key.kid(), &inner.as_slice(), &outer.as_slice()];
+            client.execute(sql, &params).await.map_err(from_driver)?;
+        }
+        Ok(())
+    }
+
+    /// A pooled connection to a long-lived database.
+    pub(crate) async fn client(&self, database: &str) -> Result<Object, Fault> {
+        let pool = {
+            let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(pool) = pools.get(database) {
+                pool.clone()
+            } else {
+                let pool = self.pool(database, 6)?;
+                pools.insert(database.to_owned(), pool.clone());
+                pool
+            }
+        };
+        pool.get().await.map_err(unavailable)
+    }
+
+    /// A connection of its own, closed when dropped.
+    pub(crate) async fn visit(&self, database: &str) -> Result<Object, Fault> {
+        self.pool(database, 1)?.get().await.map_err(unavailable)
+    }
+
+    fn pool(&self, database: &str, size: usize) -> Result<Pool, Fault> {
+        let mut config = Config::new();
+        config
+            .host(&self.config.host)
+            .port(self.config.port)
+            .user(&self.config.user)
+            .password(&self.config.password)
+            .dbname(database)
+            .application_name("waangu-control")
+            .connect_timeout(WAIT);
+        let recycling = ManagerConfig {
+            recycling_method: RecyclingMethod::Fast,
+        };
+        Pool::builder(Manager::from_config(config, NoTls, recycling))
+            .max_size(size)
+            .wait_timeout(Some(WAIT))
+            .create_timeout(Some(WAIT))
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(unavailable)
+    }
+}
+
+impl fmt::Debug for CellAdmin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CellAdmin({:?})", self.config)
+    }
+}
+
+async fn check_version(client: &Object) -> Result<(), Fault> {
+    let row = client
+        .query_one("select current_setting('server_version_num')::integer", &[])
+        .await
+        .map_err(from_driver)?;
+    let number: i32 = row.try_get(0).map_err(from_driver)?;
+    let (major, minor) = (number / 10_000, number % 10_000);
+    let too_old = major < 15
+        || MINIMUM_VERSIONS
+            .iter()
+            .any(|(line, least)| major == *line && minor < *least);
+    if too_old {
+        return Err(fault::INTERNAL.fault(format!(
+            "PostgreSQL {major}.{minor} has known leaks through statistics (CVE-2025-8713); \
+             use 15.14, 16.10, 17.6 or newer"
+        )));
+    }
+    Ok(())
+}
+
+async fn database_exists(client: &Object, name: &str) -> Result<bool, Fault> {
+    let sql = "select exists (select from pg_database where datname = $1)";
+    let row = client.query_one(sql, &[&name]).await.map_err(from_driver)?;
+    row.try_get(0).map_err(from_driver)
+}
+
+async fn retry_in_use(client: &Object, statement: &str) -> Result<(), Fault> {
+    for _attempt in 0..50 {
+        match client.batch_execute(statement).await {
+            Err(error) if is_state(&error, &SqlState::OBJECT_IN_USE) => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            other => return other.map_err(from_driver),
+        }
+    }
+    Err(unavailable(format!(
+        "a database stayed in use: {statement}"
+    )))
+}
+
+/// Only module logins may connect, and nobody may make temporary tables, which could shadow a
+/// module's own (data-plane design §2.2).
+fn access_sql(database: &str) -> String {
+    let name = quoted(database);
+    format!(
+        "revoke all on database {name} from public; grant connect on database {name} to waangu_module"
+    )
+}
+
+fn login_sql(login: &LoginSecret) -> String {
+    let name = format!("waangu_{}", login.module);
+    let verifier = scram_sha_256(login.password.as_bytes());
+    // Both come from closed alphabets: a module id, and base64 with separators.
+    format!(
+        "do $$ begin
+             if to_regrole('{name}') is null then
+                 create role {name} login nosuperuser nocreatedb nocreaterole nobypassrls;
+             end if;
+         end $$;
+         alter role {name} password '{verifier}';
+         alter role {name} set search_path = {module};
+         grant waangu_module to {name}",
+        module = login.module,
+    )
+}
+
+/// A quoted identifier (PostgreSQL documentation §4.1.1).
+pub(crate) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}

@@ -1,0 +1,315 @@
+//! What a cell must hold for one tenant: module schemas, and the home row that opens the door.
+
+use serde::{Deserialize, Serialize};
+use waangu_kernel::manifest::Manifest;
+use waangu_kernel::placement::Tier;
+use waangu_kernel::{Fault, ModuleId, Placement, TenantId};
+
+use super::{CellAdmin, database_exists, quoted};
+use crate::error::from_driver;
+
+/// A module as it is installed: its declaration and its tables.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModulePackage {
+    /// The declaration.
+    pub manifest: Manifest,
+    /// Its migrations, oldest first.
+    pub migrations: Vec<Migration>,
+}
+
+/// One step of a module's tables, in plain SQL without schema names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Migration {
+    /// Its name, for people.
+    pub name: String,
+    /// The statements.
+    pub sql: String,
+}
+
+/// State of a tenant's home row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HomeState {
+    /// Transactions begin.
+    Active,
+    /// No transaction begins.
+    Suspended,
+}
+
+impl HomeState {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Suspended => "suspended",
+        }
+    }
+}
+
+/// What a cell has for a tenant.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// Whether the placement's database exists.
+    pub database: bool,
+    /// Number of migrations that each module's schema has.
+    pub modules: Vec<(ModuleId, usize)>,
+    /// The home row, with its epoch.
+    pub home: Option<(HomeState, i64)>,
+}
+
+impl CellAdmin {
+    /// Looks at what the cell has for a tenant.
+    ///
+    /// # Errors
+    /// `database-unavailable`.
+    pub async fn observe(
+        &self,
+        tenant: TenantId,
+        placement: &Placement,
+        modules: &[ModuleId],
+    ) -> Result<Observed, Fault> {
+        let database = placement.database(tenant);
+        if placement.tier != Tier::Shared {
+            let client = self.client("postgres").await?;
+            if !database_exists(&client, &database).await? {
+                return Ok(Observed::default());
+            }
+        }
+        let client = self.tenant_client(tenant, placement).await?;
+        let mut observed = Observed {
+            database: true,
+            ..Observed::default()
+        };
+        let sql = "select count(*) from waangu.migration where schema_name = $1 and module = $2";
+        for module in modules {
+            let schema = placement.schema(tenant, module);
+            let row = client
+                .query_one(sql, &[&schema, &module.as_str()])
+                .await
+                .map_err(from_driver)?;
+            let count: i64 = row.try_get(0).map_err(from_driver)?;
+            observed
+                .modules
+                .push((module.clone(), usize::try_from(count).unwrap_or(0)));
+        }
+        let sql = "select state, epoch from waangu.home where tenant_id = $1";
+        let row = client
+            .query_opt(sql, &[&tenant.number()])
+            .await
+            .map_err(from_driver)?;
+        if let Some(row) = row {
+            let state: &str = row.try_get(0).map_err(from_driver)?;
+            let state = if state == "active" {
+                HomeState::Active
+            } else {
+                HomeState::Suspended
+            };
+            observed.home = Some((state, row.try_get(1).map_err(from_driver)?));
+        }
+        Ok(observed)
+    }
+
+    /// Creates the placement's database if need be.
+    ///
+    /// # Errors
+    /// `database-unavailable`.
+    pub async fn ensure_place(&self, tenant: TenantId, placement: &Placement) -> Result<(), Fault> {
+        self.ensure_database(&placement.database(tenant)).await
+    }
+
+    /// Brings a module's schema to the package's last migration and puts the uniform rules on it.
+    /// All in one transaction: a schema is whole or absent.
+    ///
+    /// # Errors
+    /// `module-manifest-invalid` when a migration breaks a rule of isolation; `internal` when its
+    /// SQL fails; `database-unavailable`.
+    pub async fn ensure_module(
+        &self,
+        tenant: TenantId,
+        placement: &Placement,
+        package: &ModulePackage,
+    ) -> Result<(), Fault> {
+        let module = &package.manifest.id;
+        let schema = placement.schema(tenant, module);
+        let mut client = self.tenant_client(tenant, placement).await?;
+        let tx = client.transaction().await.map_err(from_driver)?;
+        // Two workers may bring in the first two tenants of a shared schema at once.
+        tx.execute("select pg_advisory_xact_lock(-3, hashtext($1))", &[&schema])
+            .await
+            .map_err(from_driver)?;
+        let sql = "select count(*) from waangu.migration where schema_name = $1 and module = $2";
+        let row = tx
+            .query_one(sql, &[&schema, &module.as_str()])
+            .await
+            .map_err(from_driver)?;
+        let have: i64 = row.try_get(0).map_err(from_driver)?;
+        let have = usize::try_from(have).unwrap_or(0);
+        if have < package.migrations.len() {
+            tx.batch_execute(&upgrade_sql(&schema, package, have))
+                .await
+                .map_err(from_driver)?;
+        }
+        tx.commit().await.map_err(from_driver)
+    }
+
+    /// Opens or closes the tenant's door at this epoch.
+    ///
+    /// # Errors
+    /// `database-unavailable`.
+    pub async fn put_home(
+        &self,
+        tenant: TenantId,
+        placement: &Placement,
+        state: HomeState,
+    ) -> Result<(), Fault> {
+        let client = self.tenant_client(tenant, placement).await?;
+        let sql = "insert into waangu.home (tenant_id, state, epoch) values ($1, $2, $3)
+                   on conflict (tenant_id) do update
+                   set state = excluded.state
+                     , epoch = excluded.epoch
+                   where waangu.home.epoch <= excluded.epoch";
+        client
+            .execute(sql, &[&tenant.number(), &state.as_str(), &placement.epoch])
+            .await
+            .map(drop)
+            .map_err(from_driver)
+    }
+
+    /// Removes everything of a tenant: its database, its schemas, or its rows in every table.
+    ///
+    /// # Errors
+    /// `database-unavailable`.
+    pub async fn remove_tenant(
+        &self,
+        tenant: TenantId,
+        placement: &Placement,
+    ) -> Result<(), Fault> {
+        let database = placement.database(tenant);
+        match placement.tier {
+            Tier::Dedicated => self.drop_database(&database).await,
+            Tier::Schema => {
+                let client = self.client("postgres").await?;
+                if !database_exists(&client, &database).await? {
+                    return Ok(());
+                }
+                self.remove_schemas(tenant, &database).await
+            }
+            Tier::Shared => self.remove_rows(tenant, &database).await,
+        }
+    }
+
+    async fn remove_schemas(&self, tenant: TenantId, database: &str) -> Result<(), Fault> {
+        let mut client = self.client(database).await?;
+        let tx = client.transaction().await.map_err(from_driver)?;
+        tx.execute(
+            "delete from waangu.home where tenant_id = $1",
+            &[&tenant.number()],
+        )
+        .await
+        .map_err(from_driver)?;
+        let sql = "select nspname from pg_namespace where starts_with(nspname, $1)";
+        let prefix = format!("t_{}_", tenant.number());
+        for row in tx.query(sql, &[&prefix]).await.map_err(from_driver)? {
+            let schema: &str = row.try_get(0).map_err(from_driver)?;
+            let sql = format!("drop schema {} cascade", quoted(schema));
+            tx.batch_execute(&sql).await.map_err(from_driver)?;
+            tx.execute(
+                "delete from waangu.migration where schema_name = $1",
+                &[&schema],
+            )
+            .await
+            .map_err(from_driver)?;
+        }
+        tx.commit().await.map_err(from_driver)
+    }
+
+    async fn remove_rows(&self, tenant: TenantId, database: &str) -> Result<(), Fault> {
+        let mut client = self.client(database).await?;
+        let tx = client.transaction().await.map_err(from_driver)?;
+        tx.execute(
+            "delete from waangu.home where tenant_id = $1",
+            &[&tenant.number()],
+        )
+        .await
+        .map_err(from_driver)?;
+        // The administrator's role bypasses row-level security; triggers of foreign keys are left out
+        // because all of the tenant's rows go at once, whatever points at what.
+        tx.batch_execute("set local session_replication_role = replica")
+            .await
+            .map_err(from_driver)?;
+        let sql = "select distinct n.nspname, c.relname
+                     from waangu.migration m
+                     join pg_namespace n on n.nspname = m.schema_name
+                     join pg_class c on c.relnamespace = n.oid and c.relkind in ('r', 'p')";
+        for row in tx.query(sql, &[]).await.map_err(from_driver)? {
+            let schema: &str = row.try_get(0).map_err(from_driver)?;
+            let table: &str = row.try_get(1).map_err(from_driver)?;
+            let sql = format!(
+                "delete from {}.{} where tenant_id = $1",
+                quoted(schema),
+                quoted(table)
+            );
+            tx.execute(&sql, &[&tenant.number()])
+                .await
+                .map_err(from_driver)?;
+        }
+        tx.commit().await.map_err(from_driver)
+    }
+
+    async fn tenant_client(
+        &self,
+        tenant: TenantId,
+        placement: &Placement,
+    ) -> Result<deadpool_postgres::Object, Fault> {
+        let database = placement.database(tenant);
+        match placement.tier {
+            Tier::Shared | Tier::Schema => self.client(&database).await,
+            Tier::Dedicated => self.visit(&database).await,
+        }
+    }
+}
+
+/// The statements that bring a schema from its `have` first migrations to the package's last.
+#[expect(
+    clippy::format_push_string,
+    reason = "a script is text; clarity over an allocation"
+)]
+fn upgrade_sql(schema: &str, package: &ModulePackage, have: usize) -> String {
+    let name = quoted(schema);
+    let module = &package.manifest.id;
+    let mut sql = format!(
+        "create schema if not exists {name} authorization waangu_owner;
+         set local role waangu_owner;
+         set local search_path = {name};\n"
+    );
+    for migration in package.migrations.iter().skip(have) {
+        sql += &migration.sql;
+        sql += ";\n";
+    }
+    sql += "reset role; reset search_path;\n";
+    for (number, migration) in package.migrations.iter().enumerate().skip(have) {
+        sql += &format!(
+            "insert into waangu.migration (schema_name, module, number, name)
+             values ({}, {}, {number}, {});\n",
+            literal(schema),
+            literal(module.as_str()),
+            literal(&migration.name),
+        );
+    }
+    let append_only: Vec<String> = package
+        .manifest
+        .append_only
+        .iter()
+        .map(|table| literal(table))
+        .collect();
+    sql += &format!(
+        "call waangu.protect({}, {}, array[{}]::text[])",
+        literal(schema),
+        literal(&format!("waangu_{module}")),
+        append_only.join(", "),
+    );
+    sql
+}
+
+/// A quoted string constant; backslashes are plain because `standard_conforming_strings` is on.
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}

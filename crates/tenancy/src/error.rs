@@ -1,0 +1,78 @@
+//! The one place where driver errors of the data plane become faults.
+
+use std::error::Error as _;
+use std::fmt;
+
+use tokio_postgres::error::{DbError, SqlState};
+use waangu_kernel::{Fault, fault};
+
+/// SQLSTATE of `waangu.enter`: the tenant is frozen or not here; retry on a fresh placement.
+pub(crate) const NOT_HERE: &str = "WG001";
+
+/// SQLSTATE of `waangu.protect`: a module's migration breaks a rule.
+const RULE_BROKEN: &str = "WG002";
+
+/// A driver error kept beside its fault, so that a module can recognise its own constraints.
+struct DriverCause(tokio_postgres::Error);
+
+pub(crate) fn from_driver(error: tokio_postgres::Error) -> Fault {
+    let Some(db) = error.as_db_error() else {
+        return fault::DATABASE_UNAVAILABLE
+            .fault("the tenant's database can't be reached")
+            .cause(DriverCause(error));
+    };
+    let fault = match db.code().code() {
+        NOT_HERE => fault::TENANT_MOVING.fault("the tenant's data is changing its place"),
+        RULE_BROKEN => fault::MODULE_MANIFEST_INVALID.fault(db.message().to_owned()),
+        // 53: out of resources, 57: shut down or cancelled from outside, 08: connection.
+        code if matches!(code.get(..2), Some("53" | "57" | "08")) => {
+            fault::DATABASE_UNAVAILABLE.fault("the tenant's database can't take this now")
+        }
+        _ => fault::INTERNAL.fault("the database refused a statement of the platform"),
+    };
+    fault.cause(DriverCause(error))
+}
+
+pub(crate) fn unavailable(cause: impl fmt::Display) -> Fault {
+    fault::DATABASE_UNAVAILABLE
+        .fault("the tenant's database can't be reached")
+        .cause(cause)
+}
+
+impl fmt::Display for DriverCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_db_error() {
+            Some(db) => {
+                write!(f, "{} [{}]", db.message(), db.code().code())?;
+                match db.constraint() {
+                    Some(name) => write!(f, " constraint={name}"),
+                    None => Ok(()),
+                }
+            }
+            None => match self.0.source() {
+                Some(source) => write!(f, "{}: {source}", self.0),
+                None => write!(f, "{}", self.0),
+            },
+        }
+    }
+}
+
+/// The SQLSTATE behind a fault of this crate, if PostgreSQL sent one.
+pub fn sql_state(fault: &Fault) -> Option<&str> {
+    let cause = fault.operator_cause()?;
+    let (_, rest) = cause.rsplit_once(" [")?;
+    rest.split_once(']').map(|(code, _)| code)
+}
+
+/// The name of the constraint behind a fault of this crate, if one was violated.
+pub fn constraint(fault: &Fault) -> Option<&str> {
+    fault
+        .operator_cause()?
+        .rsplit_once(" constraint=")
+        .map(|(_, name)| name)
+}
+
+/// Whether the error is this SQLSTATE.
+pub(crate) fn is_state(error: &tokio_postgres::Error, state: &SqlState) -> bool {
+    error.as_db_error().map(DbError::code) == Some(state)
+}
