@@ -1,4 +1,4 @@
-//! The admin API's types, its problem documents, and a typed client.
+//! The admin API's types, its problem documents, the ready file, and a typed client.
 //!
 //! Invariants: types here are wire types (strings, not domain types), so that a bad value reaches
 //! the place that can name the field; every request type refuses unknown fields.
@@ -6,7 +6,12 @@
 //! Left out: how requests are served (`waangu-control`), and any rule about their values.
 
 pub mod body;
+pub mod client;
 pub mod problem;
+pub mod ready;
+pub mod types;
 
 pub use body::parse_json;
+pub use client::{Client, ClientError};
 pub use problem::{PROBLEM_JSON, Problem};
+pub use ready::Ready;

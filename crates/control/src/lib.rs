@@ -1,1 +1,29 @@
-//! placeholder
+//! The control plane: admin API, built-in directory, and the reconciler that makes the cells what the
+//! registry wants.
+//!
+//! ```text
+//! admin API ──writes──▶ registry (desired, generation+1) ──▶ reconciler: observe ▶ plan ▶ apply
+//!                                                                  │
+//! operation, events, audit ◀──────────── records ──────────────────┘
+//! ```
+//!
+//! Invariants:
+//! - a handler only writes what is wanted; only the reconciler touches cells;
+//! - a change, its audit event and its idempotent reply are one transaction;
+//! - nothing on the data path waits for this process.
+
+mod admin;
+mod config;
+mod login;
+mod placement;
+mod reconcile;
+mod reply;
+mod server;
+mod topology;
+
+pub use admin::openapi;
+pub use config::{CellSecrets, Config, DirectoryConfig};
+pub use placement::{Choice, Question, choose};
+pub use reconcile::plan::{Step, Wanted, plan};
+pub use server::{prepare, serve};
+pub use topology::{CellSpec, CountrySpec, EnvironmentSpec, ProfileSpec, RegionSpec, Topology};

@@ -47,8 +47,8 @@ impl From<Fault> for Refusal {
 
 /// The answer to a refused request.
 pub(crate) fn reply(refusal: &Refusal, request: RequestId, method: &Method) -> Reply {
-    let status = StatusCode::from_u16(refusal.fault.status())
-        .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let status =
+        StatusCode::from_u16(refusal.fault.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let text = Problem::from(&refusal.fault).request(&request).to_json();
     let mut reply = json(status, PROBLEM_JSON, text, method);
     let headers = reply.headers_mut();

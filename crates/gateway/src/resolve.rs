@@ -89,7 +89,11 @@ mod tests {
     fn names_resolve_to_one_host_or_none() {
         let hosts = Hosts::new("Waangu.localhost");
         let acme = Some(Host::Tenant("acme".parse().unwrap()));
-        for same in ["acme.waangu.localhost", "ACME.waangu.LOCALHOST.", "acme.waangu.localhost:1"] {
+        for same in [
+            "acme.waangu.localhost",
+            "ACME.waangu.LOCALHOST.",
+            "acme.waangu.localhost:1",
+        ] {
             assert_eq!(hosts.resolve(same), acme, "{same}");
         }
         assert_eq!(hosts.resolve("api.waangu.localhost:8443"), Some(Host::Api));

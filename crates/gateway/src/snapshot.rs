@@ -207,7 +207,11 @@ mod tests {
             vec![vec![put(2, "acme")], vec![gone(1, "acme")]],
             vec![vec![put(2, "acme"), gone(1, "acme")]],
             vec![vec![gone(1, "acme"), put(2, "acme")]],
-            vec![vec![put(2, "acme")], vec![put(1, "acme")], vec![gone(1, "acme")]],
+            vec![
+                vec![put(2, "acme")],
+                vec![put(1, "acme")],
+                vec![gone(1, "acme")],
+            ],
         ] {
             let snapshot = Snapshot::new(Limits::default());
             snapshot.replace(vec![put(1, "acme"), put(3, "other")]);

@@ -97,6 +97,16 @@ impl Tx<'_> {
         self.inner.commit().await.map_err(from_driver)
     }
 
+    /// Commits without waiting for the disk: for progress reports, which may be lost in a crash of
+    /// the server but never half-written.
+    ///
+    /// # Errors
+    /// `database-unavailable`.
+    pub async fn commit_lazily(self) -> Result<(), Fault> {
+        self.batch("set local synchronous_commit = off").await?;
+        self.commit().await
+    }
+
     pub(crate) async fn rows(
         &self,
         sql: &str,

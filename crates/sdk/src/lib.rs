@@ -11,23 +11,27 @@
 //! Left out: the registry and the control plane. A module does not know where its tenants live.
 
 mod authorized;
+mod extract;
 mod host;
 mod json;
 mod module;
+mod row;
 
 pub use authorized::{Authorized, Permit};
+pub use extract::{IdempotencyKey, Path, Query};
 pub use host::Host;
 pub use json::{Json, Refusal};
 pub use module::{Module, run};
+pub use row::column;
 
-pub use axum::extract::{Path, Query};
 pub use axum::http::StatusCode;
 pub use axum::response::{IntoResponse, Response};
 pub use axum::routing;
 pub use time::OffsetDateTime;
+pub use time::serde::rfc3339;
 pub use uuid::Uuid;
 pub use waangu_kernel::fault::{self, Blame, ErrorDef, Fault};
-pub use waangu_tenancy::{Row, TenantTx, ToSql, constraint};
+pub use waangu_tenancy::{FromSql, Row, TenantTx, ToSql, constraint};
 
 /// A module's routes.
 pub type Router = axum::Router<Host>;

@@ -4,11 +4,13 @@
 -- Invariants:
 --   * a row is visible only to a transaction that `waangu.enter` has sealed for the row's tenant;
 --   * the seal can be set only by `enter`, and `enter` accepts only a proof that the gateway made;
+--   * a row can be written only if the proof said so, whatever became of the transaction's settings;
 --   * without a seal every tenant table is empty, and nothing can be written.
 --
 -- The seal is a pair of sequences that modules may read (`currval`) but not set: `setval` on an
 -- unlogged sequence takes no transaction id and writes no WAL, and `currval` is local to the
--- connection. It is bound to the transaction by its start time.
+-- connection. It is bound to the transaction by its start time, doubled, plus one for a writer: what
+-- `enter` sets besides is undone by ROLLBACK TO SAVEPOINT, and sequences are not.
 
 revoke all on schema public from public;
 
@@ -83,6 +85,10 @@ begin
     then
         raise insufficient_privilege using message = 'tenant context refused';
     end if;
+    -- An older snapshot would not see that the tenant was frozen or has moved.
+    if current_setting('transaction_isolation') <> 'read committed' then
+        raise insufficient_privilege using message = 'tenant context needs read committed';
+    end if;
     v_tenant := v_claim[3]::bigint;
     -- Writers hold this until they end, so that a relocation can wait for the last of them.
     if v_claim[6] = 'w' and not pg_try_advisory_xact_lock_shared(v_tenant) then
@@ -92,12 +98,13 @@ begin
     if v_state is distinct from 'active' or v_epoch is distinct from v_claim[4]::bigint then
         raise exception using errcode = 'WG001', message = 'tenant is not here, retry';
     end if;
-    v_ignored := setval('waangu.seal_time'::regclass, waangu.transaction_time());
+    v_ignored := setval('waangu.seal_time'::regclass
+                      , waangu.transaction_time() * 2 + (v_claim[6] = 'w')::integer);
     v_ignored := setval('waangu.seal_tenant'::regclass, v_tenant);
     perform set_config('app.current_tenant', v_tenant::text, true)
           , set_config('app.actor', v_claim[7], true)
           , set_config('app.request', v_claim[8], true);
-    -- Last, because setval is refused in a read-only transaction.
+    -- For early and clear errors; last, because setval is refused in a read-only transaction.
     if v_claim[6] is distinct from 'w' then
         perform set_config('transaction_read_only', 'on', true);
     end if;
@@ -109,114 +116,64 @@ create function waangu.tenant() returns bigint
 language sql volatile parallel restricted
 return case
     when nullif(current_setting('app.current_tenant', true), '') is null then null
-    when currval('waangu.seal_time'::regclass) = waangu.transaction_time()
+    when currval('waangu.seal_time'::regclass) / 2 = waangu.transaction_time()
      and currval('waangu.seal_tenant'::regclass)::text = current_setting('app.current_tenant', true)
     then currval('waangu.seal_tenant'::regclass)
 end;
 
+-- The same, but null unless the proof was for writing.
+create function waangu.writer() returns bigint
+language sql volatile parallel restricted
+return case
+    when nullif(current_setting('app.current_tenant', true), '') is null then null
+    when currval('waangu.seal_time'::regclass) = waangu.transaction_time() * 2 + 1
+     and currval('waangu.seal_tenant'::regclass)::text = current_setting('app.current_tenant', true)
+    then currval('waangu.seal_tenant'::regclass)
+end;
+
+-- Runs a module's migration as the owner of tables. A function with its owner's rights, because
+-- inside one PostgreSQL refuses COMMIT and any change of role: what a package says stays in the
+-- caller's transaction and below the administrator's rights.
+create function waangu.migrate(p_schema text, p_sql text) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    v_table regclass;
+begin
+    -- No tenant has entered, so with FORCE a back-fill would change nothing, silently. `protect`
+    -- puts it back in the same transaction.
+    for v_table in
+        select c.oid from pg_class c
+         where c.relnamespace = to_regnamespace(quote_ident(p_schema))
+           and c.relkind in ('r', 'p') and c.relforcerowsecurity
+    loop
+        execute format('alter table %s no force row level security', v_table);
+    end loop;
+    perform set_config('search_path', quote_ident(p_schema), true);
+    execute p_sql;
+    -- A deferred trigger would run at COMMIT, with the administrator's rights.
+    set constraints all immediate;
+end $$;
+
 alter function waangu.transaction_time() owner to waangu_context;
 alter function waangu.enter(text, integer, text) owner to waangu_context;
 alter function waangu.tenant() owner to waangu_context;
+alter function waangu.writer() owner to waangu_context;
+alter function waangu.migrate(text, text) owner to waangu_owner;
 revoke execute on all functions in schema waangu from public;
 grant execute on function waangu.transaction_time(), waangu.enter(text, integer, text), waangu.tenant()
+    , waangu.writer()
    to waangu_module;
 -- Row policies are evaluated as the table's reader; FORCE makes the owner one too.
 grant usage on schema waangu to waangu_owner;
-grant execute on function waangu.transaction_time(), waangu.tenant() to waangu_owner;
+grant execute on function waangu.transaction_time(), waangu.tenant(), waangu.writer() to waangu_owner;
 grant select on sequence waangu.seal_tenant, waangu.seal_time to waangu_owner;
-
--- Puts the uniform rules on every table of a module's schema, or refuses with the rule's name.
--- Idempotent; run by the control plane after a module's migrations.
-create procedure waangu.protect(p_schema text, p_login text, p_append_only text[])
-language plpgsql set search_path = pg_catalog, pg_temp as $$
-declare
-    v_table record;
-    v_bad text;
-begin
-    select format('table %I has no column tenant_id bigint not null', c.relname) into v_bad
-      from pg_class c
-     where c.relnamespace = to_regnamespace(quote_ident(p_schema))
-       and c.relkind in ('r', 'p')
-       and not exists (select from pg_attribute a
-                        where a.attrelid = c.oid and a.attname = 'tenant_id'
-                          and a.atttypid = 'bigint'::regtype and a.attnotnull)
-     limit 1;
-    if v_bad is null then
-        select format('%s %I does not begin with tenant_id'
-                    , case when i.indisprimary then 'primary key'
-                           when i.indisunique then 'unique index' else 'index' end
-                    , x.relname) into v_bad
-          from pg_index i
-          join pg_class c on c.oid = i.indrelid
-          join pg_class x on x.oid = i.indexrelid
-         where c.relnamespace = to_regnamespace(quote_ident(p_schema))
-           and c.relkind in ('r', 'p')
-           and not exists (select from pg_attribute a
-                            where a.attrelid = c.oid and a.attname = 'tenant_id'
-                              and a.attnum = i.indkey[0])
-         limit 1;
-    end if;
-    if v_bad is null then
-        select format('foreign key %I does not begin with tenant_id on both sides', k.conname) into v_bad
-          from pg_constraint k
-         where k.connamespace = to_regnamespace(quote_ident(p_schema))
-           and k.contype = 'f'
-           and not exists (select from pg_attribute a, pg_attribute b
-                            where a.attrelid = k.conrelid and a.attnum = k.conkey[1]
-                              and a.attname = 'tenant_id'
-                              and b.attrelid = k.confrelid and b.attnum = k.confkey[1]
-                              and b.attname = 'tenant_id')
-         limit 1;
-    end if;
-    if v_bad is null then
-        select format('%s %I is not allowed in a module'
-                    , case c.relkind when 'm' then 'materialised view' when 'S' then 'sequence'
-                           when 'f' then 'foreign table' else 'view without security_invoker' end
-                    , c.relname) into v_bad
-          from pg_class c
-         where c.relnamespace = to_regnamespace(quote_ident(p_schema))
-           and (c.relkind in ('m', 'f', 'S')
-                or c.relkind = 'v' and not coalesce('security_invoker=true' = any (c.reloptions), false))
-         limit 1;
-    end if;
-    if v_bad is null then
-        select format('function %s runs with its owner''s rights', p.oid::regprocedure) into v_bad
-          from pg_proc p
-         where p.pronamespace = to_regnamespace(quote_ident(p_schema)) and p.prosecdef
-         limit 1;
-    end if;
-    if v_bad is not null then
-        raise exception using errcode = 'WG002', message = format('schema %s: %s', p_schema, v_bad);
-    end if;
-
-    execute format('grant usage on schema %I to %I', p_schema, p_login);
-    for v_table in
-        select c.oid, c.relname from pg_class c
-         where c.relnamespace = to_regnamespace(quote_ident(p_schema)) and c.relkind in ('r', 'p')
-    loop
-        execute format('alter table %I.%I enable row level security, force row level security'
-                     , p_schema, v_table.relname);
-        execute format('drop policy if exists tenant on %I.%I', p_schema, v_table.relname);
-        execute format(
-            'create policy tenant on %I.%I for all to %I, waangu_owner '
-            'using (tenant_id = (select waangu.tenant())) '
-            'with check (tenant_id = (select waangu.tenant()))'
-          , p_schema, v_table.relname, p_login);
-        execute format('revoke all on %I.%I from %I', p_schema, v_table.relname, p_login);
-        execute format(
-            case when v_table.relname = any (p_append_only)
-                 then 'grant select, insert on %I.%I to %I'
-                 else 'grant select, insert, update, delete on %I.%I to %I' end
-          , p_schema, v_table.relname, p_login);
-    end loop;
-end $$;
-revoke execute on procedure waangu.protect(text, text, text[]) from public;
 
 -- Whose statements others see, whose queries they can stop, and what they can leave behind.
 revoke select on pg_stat_activity from public;
-revoke execute on function pg_stat_get_activity(integer) from public;
+revoke execute on function pg_stat_get_activity(integer), pg_stat_get_backend_activity(integer) from public;
 revoke execute on function
     pg_cancel_backend(integer), pg_terminate_backend(integer, bigint), pg_notify(text, text)
+  , pg_logical_emit_message(boolean, text, text), pg_logical_emit_message(boolean, text, bytea)
   , lo_create(oid), lo_creat(integer), lo_from_bytea(oid, bytea), lo_import(text), lo_import(text, oid)
   , pg_advisory_lock(bigint), pg_advisory_lock(integer, integer)
   , pg_advisory_lock_shared(bigint), pg_advisory_lock_shared(integer, integer)

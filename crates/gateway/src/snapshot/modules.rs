@@ -211,9 +211,22 @@ mod tests {
         assert_eq!(permission(&Method::PUT, "/products/7"), write);
         assert_eq!(permission(&Method::POST, "/products/import"), write);
         let others = |allow: &str| Door::OtherMethods(allow.to_owned());
-        assert_eq!(module.door(&Method::DELETE, "/products/7"), others("GET, PUT, HEAD"));
-        assert_eq!(module.door(&Method::GET, "/products/import"), others("POST"));
-        for nothing in ["", "/products", "/products/", "/products/7/", "/products/7/x", "//"] {
+        assert_eq!(
+            module.door(&Method::DELETE, "/products/7"),
+            others("GET, PUT, HEAD")
+        );
+        assert_eq!(
+            module.door(&Method::GET, "/products/import"),
+            others("POST")
+        );
+        for nothing in [
+            "",
+            "/products",
+            "/products/",
+            "/products/7/",
+            "/products/7/x",
+            "//",
+        ] {
             assert_eq!(module.door(&Method::GET, nothing), Door::None, "{nothing}");
         }
     }
@@ -229,7 +242,10 @@ mod tests {
         assert_eq!(held(&[]), 0);
         assert_eq!(held(&["inventory.viewer"]), 1);
         assert_eq!(held(&["inventory.viewer", "inventory.keeper"]), 2);
-        assert_eq!(held(&["crm.keeper", "keeper", "admin", "tenant-admin.x"]), 0);
+        assert_eq!(
+            held(&["crm.keeper", "keeper", "admin", "tenant-admin.x"]),
+            0
+        );
         assert_eq!(held(&["tenant-admin"]), 2);
     }
 }

@@ -1,0 +1,106 @@
+//! The admin API, `/admin/v1`.
+//!
+//! Invariants: every handler takes a [`call::Call`], which exists only for an authenticated operator;
+//! every change goes through [`call::Change`], which makes it audited and repeatable.
+
+use std::sync::Arc;
+
+use axum::extract::DefaultBodyLimit;
+use axum::routing::get;
+use utoipa::OpenApi;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use waangu_kernel::fault;
+
+use crate::reply::Refusal;
+use crate::server::App;
+
+mod activations;
+mod call;
+mod catalogue;
+mod create;
+mod entitlements;
+mod operations;
+mod tenants;
+mod users;
+mod view;
+
+/// Largest request body, in bytes.
+const BODY_LIMIT: usize = 256 * 1024;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Waangu 360 admin API",
+        description = "Onboard tenants, switch modules, manage people. Errors are RFC 9457 problem \
+                       documents whose `code` is explained in docs/errors. Every POST takes an \
+                       `Idempotency-Key`; changes that take time answer 202 with the operation's \
+                       `Location`, and wait for it with `Prefer: wait=SECONDS` (RFC 7240).",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    security(("operator" = [])),
+)]
+struct Document;
+
+/// The OpenAPI 3.1 document of the admin API.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    let (_, mut document) = routes().split_for_parts();
+    let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+    document
+        .components
+        .get_or_insert_with(Default::default)
+        .add_security_scheme("operator", scheme);
+    document
+}
+
+/// The routes with their state, and the document beside them.
+pub(crate) fn router(app: Arc<App>) -> axum::Router {
+    let (router, _) = routes().split_for_parts();
+    let document = Arc::new(openapi());
+    router
+        .route(
+            "/admin/v1/openapi.json",
+            get(move || async move { axum::Json(document.as_ref().clone()) }),
+        )
+        .method_not_allowed_fallback(|| async {
+            Refusal(fault::METHOD_NOT_ALLOWED.fault("the address does not take this method"))
+        })
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .with_state(app)
+}
+
+fn routes() -> OpenApiRouter<Arc<App>> {
+    let v1 = tenants().merge(catalogue());
+    OpenApiRouter::with_openapi(Document::openapi()).nest("/admin/v1", v1)
+}
+
+fn tenants() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
+        .routes(routes!(tenants::list, create::create))
+        .routes(routes!(tenants::show, tenants::patch, tenants::delete))
+        .routes(routes!(tenants::suspend))
+        .routes(routes!(tenants::resume))
+        .routes(routes!(tenants::placement))
+        .routes(routes!(activations::put, activations::delete))
+        .routes(routes!(
+            entitlements::get,
+            entitlements::put,
+            entitlements::delete
+        ))
+        .routes(routes!(users::list, users::create))
+        .routes(routes!(users::show, users::delete))
+        .routes(routes!(users::put_roles))
+}
+
+fn catalogue() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
+        .routes(routes!(operations::show))
+        .routes(routes!(operations::events))
+        .routes(routes!(catalogue::modules))
+        .routes(routes!(catalogue::cells))
+        .routes(routes!(catalogue::regions))
+        .routes(routes!(catalogue::countries))
+        .routes(routes!(catalogue::environments))
+        .routes(routes!(catalogue::audit))
+}

@@ -1,0 +1,96 @@
+//! From the registry's types to the wire's.
+
+use waangu_api::types::{
+    Accepted, ActivationView, EntitlementView, OperationView, PlacementView, TenantView,
+};
+use waangu_kernel::Fault;
+use waangu_registry::{Activation, Cell, Entitlement, Operation, Tenant, Tx};
+
+use crate::config::Config;
+
+/// A tenant with all that belongs to it.
+pub(crate) async fn tenant(
+    tx: &Tx<'_>,
+    config: &Config,
+    cells: &[Cell],
+    tenant: Tenant,
+) -> Result<TenantView, Fault> {
+    let modules = tx.list_activations(tenant.id).await?;
+    let entitlements = tx.list_entitlements(tenant.id).await?;
+    Ok(TenantView {
+        id: tenant.id.to_string(),
+        placement: placement(&tenant, cells),
+        url: config.tenant_url(tenant.slug.as_str()),
+        slug: tenant.slug.into(),
+        name: tenant.name,
+        country: tenant.country.into(),
+        parent: tenant.parent.map(|(_, slug)| slug.into()),
+        profile: tenant.profile.map(Into::into),
+        state: tenant.state.as_str().to_owned(),
+        modules: modules.into_iter().map(activation).collect(),
+        entitlements: entitlements.into_iter().map(entitlement).collect(),
+        generation: tenant.generation,
+        last_error: tenant.last_error,
+        created_at: tenant.created_at,
+    })
+}
+
+/// A tenant's placement.
+pub(crate) fn placement(tenant: &Tenant, cells: &[Cell]) -> PlacementView {
+    let placement = &tenant.placement;
+    let region = cells.iter().find(|cell| cell.id == placement.cell);
+    PlacementView {
+        cell: placement.cell.to_string(),
+        region: region
+            .map(|cell| cell.region.to_string())
+            .unwrap_or_default(),
+        tier: placement.tier.to_string(),
+        database: placement.database(tenant.id),
+        epoch: placement.epoch,
+        reasons: tenant.reasons.clone(),
+    }
+}
+
+/// An operation.
+pub(crate) fn operation(operation: Operation) -> OperationView {
+    OperationView {
+        id: operation.id.to_string(),
+        tenant: operation.tenant.into(),
+        kind: operation.kind,
+        status: operation.status.as_str().to_owned(),
+        step: operation.step,
+        percent: operation.percent,
+        error: operation.error,
+        created_at: operation.created_at,
+        finished_at: operation.finished_at,
+    }
+}
+
+/// An operation with the tenant's placement.
+pub(crate) fn accepted(op: Operation, tenant: &Tenant, cells: &[Cell]) -> Accepted {
+    Accepted {
+        operation: operation(op),
+        placement: placement(tenant, cells),
+    }
+}
+
+fn activation(activation: Activation) -> ActivationView {
+    let Activation {
+        module,
+        version,
+        enabled,
+        ready,
+    } = activation;
+    ActivationView {
+        module: module.into(),
+        version,
+        enabled,
+        ready,
+    }
+}
+
+/// An entitlement.
+pub(crate) fn entitlement(entitlement: Entitlement) -> EntitlementView {
+    let Entitlement { key, value, origin } = entitlement;
+    EntitlementView { key, value, origin }
+}

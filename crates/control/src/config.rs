@@ -1,0 +1,67 @@
+//! What the control plane is told at its start.
+
+use std::fmt;
+
+use waangu_identity::{ContextKey, TokenIssuer};
+use waangu_tenancy::{CellAdminConfig, LoginSecret, ModulePackage};
+
+use crate::topology::Topology;
+
+/// The control plane's configuration.
+#[derive(Debug)]
+pub struct Config {
+    /// The control database.
+    pub registry_dsn: String,
+    /// `dev`, `test`, `preprod` or `prod`.
+    pub environment: String,
+    /// The domain whose sub-domains are tenants.
+    pub domain: String,
+    /// The gateway's port, as clients see it.
+    pub public_port: u16,
+    /// How long a deleted tenant's slug stays taken, in seconds.
+    pub name_grace_seconds: i64,
+    /// The cells, as their administrator.
+    pub cells: Vec<CellSecrets>,
+    /// Keys that prove tenant contexts to PostgreSQL, the current one first.
+    pub context_keys: Vec<ContextKey>,
+    /// The installed modules.
+    pub packages: Vec<ModulePackage>,
+    /// The world that tenants are placed in.
+    pub topology: Topology,
+    /// The operator's token, as SHA-256 in hex, and name.
+    pub operator: (String, String),
+    /// The built-in directory.
+    pub directory: DirectoryConfig,
+}
+
+/// A cell's administrator and the logins to make on it.
+#[derive(Debug)]
+pub struct CellSecrets {
+    /// The administrator.
+    pub admin: CellAdminConfig,
+    /// The modules' logins.
+    pub logins: Vec<LoginSecret>,
+}
+
+/// The built-in directory's configuration.
+pub struct DirectoryConfig {
+    /// Its issuer, `https://login.{domain}:{port}`.
+    pub issuer: String,
+    /// Its signing key.
+    pub key: TokenIssuer,
+    /// Whether the password grant is offered (RFC 9700 §2.4 forbids it outside development).
+    pub password_grant: bool,
+}
+
+impl fmt::Debug for DirectoryConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DirectoryConfig({})", self.issuer)
+    }
+}
+
+impl Config {
+    /// A tenant's address.
+    pub(crate) fn tenant_url(&self, slug: &str) -> String {
+        format!("https://{slug}.{}:{}", self.domain, self.public_port)
+    }
+}

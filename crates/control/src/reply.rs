@@ -1,0 +1,80 @@
+//! Requests and replies of this process's HTTP surface: strict JSON in, problem+json out.
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use waangu_api::{PROBLEM_JSON, Problem};
+use waangu_kernel::{Fault, fault};
+
+/// A fault on its way to the client.
+#[derive(Debug)]
+pub(crate) struct Refusal(pub(crate) Fault);
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        Self(fault)
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let Self(fault) = self;
+        let status =
+            StatusCode::from_u16(fault.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        if status.is_server_error() {
+            tracing::error!(
+                code = fault.code(),
+                cause = fault.operator_cause(),
+                "{fault}"
+            );
+        }
+        let body = Problem::from(&fault).to_json();
+        let mut response = (status, [(CONTENT_TYPE, PROBLEM_JSON)], body).into_response();
+        if fault.def().retryable() {
+            response
+                .headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+/// A body as it came, with its content type, to be parsed by the handler: the idempotency
+/// fingerprint is over these very bytes.
+#[derive(Debug)]
+pub(crate) struct RawBody {
+    pub(crate) content_type: Option<String>,
+    pub(crate) bytes: Bytes,
+}
+
+impl RawBody {
+    /// Parses the JSON.
+    pub(crate) fn parse<T: serde::de::DeserializeOwned>(&self) -> Result<T, Fault> {
+        waangu_api::parse_json(self.content_type.as_deref(), &self.bytes)
+    }
+}
+
+impl<S: Send + Sync> FromRequest<S> for RawBody {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        let content_type = request
+            .headers()
+            .get(CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned);
+        let bytes = Bytes::from_request(request, state)
+            .await
+            .map_err(|rejection| {
+                fault::BODY_TOO_LARGE
+                    .fault("the body is larger than this endpoint takes")
+                    .cause(rejection)
+            })?;
+        Ok(Self {
+            content_type,
+            bytes,
+        })
+    }
+}

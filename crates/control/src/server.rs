@@ -1,0 +1,183 @@
+//! The process: prepares cells and registry, then serves and reconciles until told to stop.
+
+use std::collections::HashMap;
+use std::future::IntoFuture as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use waangu_kernel::{Clock, Fault, fault};
+use waangu_registry::Registry;
+use waangu_tenancy::CellAdmin;
+
+use crate::config::{CellSecrets, Config};
+use crate::reconcile::Reconciler;
+use crate::reply::Refusal;
+use crate::{admin, login};
+
+/// Connections to the control database; each worker and each request in hand takes one.
+const CONNECTIONS: usize = 24;
+
+/// Reconcilers in this process.
+const WORKERS: usize = 4;
+
+/// Argon2id is made to be expensive: so many at a time, the rest wait their turn.
+const HASHES: usize = 2;
+
+/// Sign-ins and new users that may wait for their turn before others are told to come later.
+const HASH_QUEUE: usize = 64;
+
+/// How often what has served its time is forgotten.
+const SWEEP: Duration = Duration::from_hours(1);
+
+/// Longest wait for requests in hand at shutdown.
+const DRAIN: Duration = Duration::from_secs(8);
+
+/// What handlers share.
+pub(crate) struct App {
+    pub(crate) config: Config,
+    pub(crate) registry: Registry,
+    pub(crate) reconciler: Arc<Reconciler>,
+    pub(crate) clock: Arc<dyn Clock>,
+    hashes: Semaphore,
+    hash_queue: Semaphore,
+}
+
+impl App {
+    /// Runs a hash off the event loop, a few at a time, behind a bounded queue.
+    pub(crate) async fn hashing<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Fault> {
+        let busy = || fault::OVERLOADED.fault("too many sign-ins at once");
+        let _place = self.hash_queue.try_acquire().map_err(|_full| busy())?;
+        let _turn = self.hashes.acquire().await.map_err(|_closed| busy())?;
+        tokio::task::spawn_blocking(work).await.map_err(|error| {
+            fault::INTERNAL
+                .fault("a hash was not finished")
+                .cause(error)
+        })
+    }
+}
+
+/// Brings the control database and all cells to what this program needs. Idempotent.
+///
+/// # Errors
+/// `database-unavailable`; `internal` when a server is too old or a database too new.
+pub async fn prepare(config: &Config) -> Result<(), Fault> {
+    let registry = Registry::new(&config.registry_dsn, CONNECTIONS)?;
+    let mut session = registry.session().await?;
+    session.migrate().await?;
+    let tx = session.begin().await?;
+    config.topology.apply(&tx, &config.environment).await?;
+    for package in &config.packages {
+        tx.put_module(&package.manifest).await?;
+    }
+    let (token, name) = &config.operator;
+    tx.put_operator_token(token, name).await?;
+    tx.commit().await?;
+    let cells = config
+        .cells
+        .iter()
+        .map(|CellSecrets { admin, logins }| async move {
+            CellAdmin::new(admin.clone())
+                .prepare(logins, &config.context_keys)
+                .await
+        });
+    futures_util::future::try_join_all(cells).await.map(drop)
+}
+
+/// Serves until `stop`, then drains.
+///
+/// # Errors
+/// When the control database can't be configured or the socket fails.
+pub async fn serve(
+    config: Config,
+    listener: TcpListener,
+    clock: Arc<dyn Clock>,
+    stop: CancellationToken,
+) -> Result<(), Fault> {
+    let registry = Registry::new(&config.registry_dsn, CONNECTIONS)?;
+    let reconciler = Arc::new(Reconciler {
+        registry: registry.clone(),
+        cells: cells(&config),
+        packages: config
+            .packages
+            .iter()
+            .map(|package| (package.manifest.id.clone(), package.clone()))
+            .collect::<HashMap<_, _>>(),
+        work: Notify::new(),
+        progress: Notify::new(),
+    });
+    let app = Arc::new(App {
+        config,
+        registry,
+        reconciler: Arc::clone(&reconciler),
+        clock,
+        hashes: Semaphore::new(HASHES),
+        hash_queue: Semaphore::new(HASH_QUEUE),
+    });
+    let tasks = TaskTracker::new();
+    for _worker in 0..WORKERS {
+        tasks.spawn(Arc::clone(&reconciler).run(stop.clone()));
+    }
+    tasks.spawn(sweep(app.registry.clone(), stop.clone()));
+    tasks.close();
+
+    let router = admin::router(Arc::clone(&app))
+        .merge(login::router(app))
+        .route("/healthz", get(|| async { "ok" }))
+        .fallback(|| async { Refusal(fault::ROUTE_NOT_FOUND.fault("there is nothing here")) });
+    let drained = stop.clone();
+    let serving = axum::serve(listener, router)
+        .with_graceful_shutdown(async move { drained.cancelled().await })
+        .into_future();
+    let bounded = async {
+        stop.cancelled().await;
+        tokio::time::sleep(DRAIN).await;
+    };
+    tokio::select! {
+        served = serving => served.map_err(|error| {
+            fault::INTERNAL.fault("the control plane's socket failed").cause(error)
+        })?,
+        () = bounded => tracing::warn!("requests still in hand were cut off"),
+    }
+    drop(tokio::time::timeout(DRAIN, tasks.wait()).await);
+    Ok(())
+}
+
+fn cells(config: &Config) -> HashMap<waangu_kernel::CellId, Arc<CellAdmin>> {
+    config
+        .cells
+        .iter()
+        .map(|secrets| {
+            (
+                secrets.admin.id.clone(),
+                Arc::new(CellAdmin::new(secrets.admin.clone())),
+            )
+        })
+        .collect()
+}
+
+async fn sweep(registry: Registry, stop: CancellationToken) {
+    loop {
+        if let Err(fault) = sweep_once(&registry).await {
+            tracing::warn!(cause = fault.operator_cause(), "sweep: {fault}");
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(SWEEP) => {}
+        }
+    }
+}
+
+async fn sweep_once(registry: &Registry) -> Result<(), Fault> {
+    let mut session = registry.session().await?;
+    let tx = session.begin().await?;
+    tx.sweep().await?;
+    tx.commit().await
+}

@@ -1,0 +1,78 @@
+//! Whether an authenticated request may happen: tenant, module, route, permission, in this order.
+//!
+//! Invariants: called only after the token was verified, so that strangers learn nothing of a
+//! tenant's modules; roles come from the registry's grants, never from the token; what is not
+//! declared is not let through.
+
+use http::Method;
+use waangu_kernel::{ModuleId, Permission, UserId, fault};
+
+use crate::problem::Refusal;
+use crate::snapshot::Tenant;
+use crate::snapshot::modules::{Door, Modules};
+
+/// What was allowed.
+#[derive(Debug)]
+pub(crate) struct Grant {
+    /// The route's template, for logs.
+    pub(crate) template: String,
+    /// Everything the actor may do in this module.
+    pub(crate) permissions: Vec<Permission>,
+}
+
+/// Decides.
+pub(crate) fn authorise(
+    tenant: &Tenant,
+    modules: &Modules,
+    user: UserId,
+    id: &ModuleId,
+    method: &Method,
+    path: &str,
+) -> Result<Grant, Refusal> {
+    if !tenant.route.active {
+        let detail = format!("tenant `{}` is not active", tenant.route.slug);
+        return Err(fault::TENANT_NOT_ACTIVE.fault(detail).into());
+    }
+    let module = modules
+        .get(id)
+        .ok_or_else(|| fault::ROUTE_NOT_FOUND.fault("no module with this name is installed"))?;
+    if !tenant.route.modules.contains(id) {
+        let detail = format!(
+            "module `{id}` is not active for tenant `{}`",
+            tenant.route.slug
+        );
+        return Err(fault::MODULE_NOT_ACTIVE.fault(detail).into());
+    }
+    let (template, needed) = match module.door(method, path) {
+        Door::Open {
+            template,
+            permission,
+        } => (template, permission),
+        Door::OtherMethods(allow) => {
+            let detail = format!("this address answers to {allow}");
+            return Err(Refusal {
+                allow: Some(allow),
+                ..fault::METHOD_NOT_ALLOWED.fault(detail).into()
+            });
+        }
+        Door::None => {
+            let detail = format!("module `{id}` has no such address");
+            return Err(fault::ROUTE_NOT_FOUND.fault(detail).into());
+        }
+    };
+    let roles = tenant
+        .route
+        .grants
+        .get(&user)
+        .map_or(&[][..], Vec::as_slice);
+    let permissions = module.permissions(roles);
+    if permissions.contains(needed) {
+        Ok(Grant {
+            template: template.to_owned(),
+            permissions,
+        })
+    } else {
+        let detail = format!("permission `{needed}` is needed");
+        Err(fault::PERMISSION_DENIED.fault(detail).into())
+    }
+}

@@ -1,0 +1,182 @@
+//! A request to a module.
+//!
+//! Invariants: a token comes before everything that would tell a stranger about a tenant's modules;
+//! the tenant is the token's, and where the address names one too, they agree; a module gets nothing
+//! but a context for this one request, for at most a minute.
+
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue, Method};
+use waangu_identity::RequestContext;
+use waangu_identity::context::{CONTEXT_HEADER, MAX_LIFETIME_SECONDS};
+use waangu_identity::proof::{Access, ProofClaims};
+use waangu_kernel::{Fault, ModuleId, Slug, fault};
+
+use super::{Arrived, Edge, REQUEST_HEADER, Trail, not_found, text};
+use crate::authenticate::Principal;
+use crate::authorise::{Grant, authorise};
+use crate::forward::{Call, Held};
+use crate::hygiene::{self, Receiver};
+use crate::problem::{Refusal, Reply};
+use crate::snapshot::Tenant;
+
+impl Edge {
+    /// Checks a request to a module, and sends it there.
+    pub(super) async fn api(
+        &self,
+        arrived: Arrived<'_>,
+        slug: Option<Slug>,
+        trail: &mut Trail,
+    ) -> Result<Reply, Refusal> {
+        let (module, path) = split_api(arrived.head.uri.path())?;
+        let (tenant, caller) = self.parties(&arrived, slug, trail).await?;
+        let module: ModuleId = module
+            .parse()
+            .map_err(|_not_an_id: Fault| not_found_module())?;
+        let modules = self.snapshot.modules();
+        let method = &arrived.head.method;
+        let grant = authorise(&tenant, &modules, caller.user, &module, method, path)?;
+        trail.module = Some(module.clone());
+        trail.route = Some(grant.template.clone());
+        let share = tenant.share.enter()?;
+        let target = self.config.modules.get(&module).copied();
+        let target = target.ok_or_else(|| {
+            fault::MODULE_UNAVAILABLE
+                .fault("the module is not running here")
+                .cause("no address is configured for it")
+        })?;
+        let path_and_query = match arrived.head.uri.query() {
+            Some(query) => format!("{path}?{query}"),
+            None => path.to_owned(),
+        };
+        let context = self.context(&arrived, &tenant, &caller, module, grant)?;
+        let mut headers = arrived.head.headers;
+        hygiene::clean_request(&mut headers, Receiver::Module);
+        headers.insert(HeaderName::from_static(CONTEXT_HEADER), context);
+        headers.insert(REQUEST_HEADER, text(&arrived.id.to_string())?);
+        let call = Call {
+            receiver: Receiver::Module,
+            target,
+            method: arrived.head.method,
+            path_and_query,
+            headers,
+            body: self.bounded(arrived.body)?,
+        };
+        let held = Held::new(arrived.running, vec![arrived.permit, share]);
+        self.forward(call, held).await
+    }
+
+    /// Whose data is asked for, and by whom.
+    async fn parties(
+        &self,
+        arrived: &Arrived<'_>,
+        slug: Option<Slug>,
+        trail: &mut Trail,
+    ) -> Result<(Arc<Tenant>, Arc<Principal>), Refusal> {
+        self.require_snapshot()?;
+        if let Some(slug) = &slug {
+            // A made-up sub-domain; no token is needed to hear that nobody lives there.
+            let tenant = self.snapshot.tenant(slug).ok_or_else(|| no_tenant(slug))?;
+            trail.tenant = Some(tenant.route.slug.clone());
+        }
+        let headers = &arrived.head.headers;
+        let caller = self
+            .authenticator
+            .authenticate(headers, arrived.peer.ip)
+            .await?;
+        if slug.is_some_and(|slug| slug != caller.tenant) {
+            let detail = "the token was issued for another tenant than this address";
+            return Err(fault::TENANT_MISMATCH.fault(detail).into());
+        }
+        let tenant = self.snapshot.tenant(&caller.tenant);
+        let tenant = tenant.ok_or_else(|| no_tenant(&caller.tenant))?;
+        trail.tenant = Some(tenant.route.slug.clone());
+        Ok((tenant, caller))
+    }
+
+    /// The signed statement that makes the request effective in one module, for one minute.
+    fn context(
+        &self,
+        arrived: &Arrived<'_>,
+        tenant: &Tenant,
+        caller: &Principal,
+        module: ModuleId,
+        grant: Grant,
+    ) -> Result<HeaderValue, Fault> {
+        let access = match arrived.head.method {
+            Method::GET | Method::HEAD => Access::Read,
+            _ => Access::Write,
+        };
+        let expires = self
+            .clock
+            .unix_seconds()
+            .saturating_add(MAX_LIFETIME_SECONDS);
+        let proof = self.proof.prove(&ProofClaims {
+            login: &format!("waangu_{module}"),
+            tenant: tenant.route.id.number(),
+            epoch: tenant.route.placement.epoch,
+            expires,
+            access,
+            actor: &caller.user.to_string(),
+            request: &arrived.id.to_string(),
+        });
+        let signed = self.signer.sign(RequestContext {
+            module,
+            request: arrived.id,
+            tenant: tenant.route.id,
+            slug: tenant.route.slug.clone(),
+            placement: tenant.route.placement.clone(),
+            actor: caller.user,
+            permissions: grant.permissions,
+            access,
+            expires,
+            proof,
+        });
+        let signed = signed.map_err(|error| {
+            fault::INTERNAL
+                .fault("the request can't be signed")
+                .cause(error)
+        })?;
+        text(&signed)
+    }
+}
+
+/// Module and path below it in `/api/{module}/…`.
+fn split_api(path: &str) -> Result<(&str, &str), Fault> {
+    let rest = path.strip_prefix("/api/").ok_or_else(not_found)?;
+    let (module, below) = match rest.find('/') {
+        Some(slash) => rest.split_at(slash),
+        None => (rest, "/"),
+    };
+    if module.is_empty() {
+        return Err(not_found());
+    }
+    Ok((module, below))
+}
+
+fn not_found_module() -> Fault {
+    fault::ROUTE_NOT_FOUND.fault("no module with this name is installed")
+}
+
+fn no_tenant(slug: &Slug) -> Fault {
+    fault::TENANT_NOT_FOUND.fault(format!("there is no tenant `{slug}`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A path split in the wrong place is checked against one route and served as another.
+    #[test]
+    fn api_paths_split_into_module_and_rest() {
+        assert_eq!(split_api("/api/inventory").unwrap(), ("inventory", "/"));
+        assert_eq!(split_api("/api/inventory/").unwrap(), ("inventory", "/"));
+        assert_eq!(
+            split_api("/api/inventory/a/b").unwrap(),
+            ("inventory", "/a/b")
+        );
+        for nothing in ["/", "/api", "/api/", "/apix/inventory", "/admin/v1/tenants"] {
+            assert_eq!(split_api(nothing).unwrap_err().status(), 404, "{nothing}");
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Bodies on their way: counted, timed, and bound to the permits of their request.
+//!
+//! Invariants: a request body stops at its limit, whatever length was announced; a body that pauses
+//! too long ends its request; trailers are dropped in both directions, because a receiver that merges
+//! them would take headers nobody checked; permits return when the answer's body ends or is dropped.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Sleep, sleep};
+use waangu_kernel::{Fault, fault};
+
+use crate::wire::Running;
+
+/// What is wrong with a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Broken {
+    /// It has more bytes than allowed.
+    #[error("the body is longer than allowed")]
+    TooLarge,
+    /// It paused too long.
+    #[error("the body paused too long")]
+    Stalled,
+    /// Its sender went away or broke the framing.
+    #[error("the body ended in the middle")]
+    Torn,
+}
+
+impl Broken {
+    /// What a client is told about its request body.
+    pub(crate) fn fault(self) -> Fault {
+        match self {
+            Self::TooLarge => fault::BODY_TOO_LARGE.fault("the body exceeds this address's limit"),
+            Self::Stalled => fault::MALFORMED_REQUEST.fault("the body did not arrive in time"),
+            Self::Torn => fault::MALFORMED_REQUEST.fault("the body ended in the middle"),
+        }
+    }
+}
+
+/// A timer that starts anew at each piece of a body.
+struct Idle {
+    limit: Option<Duration>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Idle {
+    fn new(limit: Option<Duration>) -> Self {
+        Self { limit, timer: None }
+    }
+
+    fn rest(&mut self) {
+        self.timer = None;
+    }
+
+    /// Ready when the pause has been too long.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(limit) = self.limit else {
+            return Poll::Pending;
+        };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(limit)));
+        timer.as_mut().poll(cx)
+    }
+}
+
+/// The next piece of data; trailers count as the end.
+fn poll_data(
+    body: &mut Incoming,
+    idle: &mut Idle,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Bytes, Broken>>> {
+    match Pin::new(body).poll_frame(cx) {
+        Poll::Ready(frame) => {
+            idle.rest();
+            Poll::Ready(match frame {
+                Some(Ok(frame)) => frame.into_data().ok().map(Ok),
+                Some(Err(_torn)) => Some(Err(Broken::Torn)),
+                None => None,
+            })
+        }
+        Poll::Pending => {
+            ready!(idle.poll(cx));
+            Poll::Ready(Some(Err(Broken::Stalled)))
+        }
+    }
+}
+
+struct Upload {
+    body: Incoming,
+    left: u64,
+    idle: Idle,
+    touched: bool,
+    broken: Option<Broken>,
+}
+
+/// A request's body. Clones are the same body: one that nobody has begun to read may be sent by
+/// another attempt.
+#[derive(Clone)]
+pub(crate) struct Outbound(Arc<Mutex<Upload>>);
+
+impl Outbound {
+    /// Bounds a body; refuses one that announces too much.
+    pub(crate) fn new(body: Incoming, limit: u64, idle: Duration) -> Result<Self, Fault> {
+        if body.size_hint().lower() > limit {
+            return Err(Broken::TooLarge.fault());
+        }
+        Ok(Self(Arc::new(Mutex::new(Upload {
+            body,
+            left: limit,
+            idle: Idle::new(Some(idle)),
+            touched: false,
+            broken: None,
+        }))))
+    }
+
+    /// Whether no attempt has begun to read it.
+    pub(crate) fn is_untouched(&self) -> bool {
+        !self.upload().touched
+    }
+
+    /// What went wrong with it.
+    pub(crate) fn broken(&self) -> Option<Broken> {
+        self.upload().broken
+    }
+
+    fn upload(&self) -> MutexGuard<'_, Upload> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Outbound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Outbound")
+    }
+}
+
+impl Body for Outbound {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let mut guard = self.upload();
+        let Upload {
+            body,
+            left,
+            idle,
+            touched,
+            broken,
+        } = &mut *guard;
+        *touched = true;
+        let polled = ready!(poll_data(body, idle, cx)).map(|piece| {
+            piece.and_then(|data| {
+                let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
+                *left = left.checked_sub(length).ok_or(Broken::TooLarge)?;
+                Ok(Frame::data(data))
+            })
+        });
+        if let Some(Err(why)) = &polled {
+            *broken = Some(*why);
+        }
+        Poll::Ready(polled)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.upload().body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.upload().body.size_hint()
+    }
+}
+
+/// What a request holds until its answer has ended.
+#[derive(Debug)]
+pub(crate) struct Held {
+    _running: Running,
+    _permits: Vec<OwnedSemaphorePermit>,
+}
+
+impl Held {
+    /// Its place among its connection's requests, and its places in the gateway's and the tenant's
+    /// shares.
+    pub(crate) fn new(running: Running, permits: Vec<OwnedSemaphorePermit>) -> Self {
+        Self {
+            _running: running,
+            _permits: permits,
+        }
+    }
+}
+
+/// An upstream's answer.
+pub(crate) struct Relay {
+    body: Incoming,
+    idle: Idle,
+    _held: Held,
+}
+
+impl Relay {
+    pub(crate) fn new(body: Incoming, idle: Option<Duration>, held: Held) -> Self {
+        Self {
+            body,
+            idle: Idle::new(idle),
+            _held: held,
+        }
+    }
+}
+
+impl fmt::Debug for Relay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Relay")
+    }
+}
+
+impl Body for Relay {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let Self { body, idle, .. } = self.get_mut();
+        poll_data(body, idle, cx).map(|piece| piece.map(|data| data.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,152 @@
+-- The uniform rules of every table of a module, in all three tiers. Part of the helper schema.
+--
+-- Invariant: what a migration left behind is looked at after it ran; nothing is parsed beforehand.
+
+-- The first rule that a module's schema breaks, in words for the module's author, or null.
+create function waangu.broken_rule(p_schema text, p_append_only text[]) returns text
+language sql stable set search_path = pg_catalog, pg_temp as $$
+with relation as (
+    select c.* from pg_class c where c.relnamespace = to_regnamespace(quote_ident(p_schema))
+)
+, data as (
+    select * from relation where relkind in ('r', 'p')
+)
+, rule (rank, what) as (
+    select 1, format('table %I has no column tenant_id bigint not null', c.relname)
+      from data c
+     where not exists (select from pg_attribute a
+                        where a.attrelid = c.oid and a.attname = 'tenant_id'
+                          and a.atttypid = 'bigint'::regtype and a.attnotnull)
+    union all
+    select 2, format('%s %I does not begin with tenant_id'
+                   , case when i.indisprimary then 'primary key'
+                          when i.indisunique then 'unique index' else 'index' end
+                   , i.indexrelid::regclass)
+      from data c
+      join pg_index i on i.indrelid = c.oid
+     where not exists (select from pg_attribute a
+                        where a.attrelid = c.oid and a.attname = 'tenant_id'
+                          and a.attnum = i.indkey[0])
+    union all
+    select 3, format('foreign key %I does not begin with tenant_id on both sides', k.conname)
+      from data c
+      join pg_constraint k on k.conrelid = c.oid and k.contype = 'f'
+     where not exists (select from pg_attribute a, pg_attribute b
+                        where a.attrelid = k.conrelid and a.attnum = k.conkey[1]
+                          and a.attname = 'tenant_id'
+                          and b.attrelid = k.confrelid and b.attnum = k.confkey[1]
+                          and b.attname = 'tenant_id')
+    union all
+    -- PostgreSQL carries out a foreign key's action with the owner's rights, past all grants.
+    select 4, format('foreign key %I would change rows of the append-only table %I'
+                   , k.conname, c.relname)
+      from data c
+      join pg_constraint k on k.conrelid = c.oid and k.contype = 'f'
+     where c.relname = any (p_append_only)
+       and not (k.confdeltype in ('a', 'r') and k.confupdtype in ('a', 'r'))
+    union all
+    select 5, format('append-only table %I does not exist', name)
+      from unnest(p_append_only) as name
+     where not exists (select from data where relname = name)
+    union all
+    select 6, format('%s %I is not allowed in a module'
+                   , case c.relkind when 'm' then 'materialised view' when 'S' then 'sequence'
+                          when 'f' then 'foreign table' else 'view without security_invoker' end
+                   , c.relname)
+      from relation c
+     where c.relkind in ('m', 'f', 'S')
+        or c.relkind = 'v' and not coalesce('security_invoker=true' = any (c.reloptions), false)
+    union all
+    select 7, format('function %s runs with its owner''s rights', p.oid::regprocedure)
+      from pg_proc p
+     where p.pronamespace = to_regnamespace(quote_ident(p_schema)) and p.prosecdef
+    union all
+    -- Each permissive policy adds rows to what the others show.
+    select 8, format('policy %I of table %I is not allowed in a module', p.polname, c.relname)
+      from data c
+      join pg_policy p on p.polrelid = c.oid
+     where p.polname not in ('tenant', 'tenant_insert', 'tenant_update', 'tenant_delete')
+    union all
+    -- Both would run while the administrator removes a tenant's rows, with the administrator's rights.
+    select 9, format('rule %I of table %I is not allowed in a module', r.rulename, c.relname)
+      from data c
+      join pg_rewrite r on r.ev_class = c.oid
+    union all
+    select 9, format('trigger %I of table %I must not be enabled always', t.tgname, c.relname)
+      from data c
+      join pg_trigger t on t.tgrelid = c.oid
+     where t.tgenabled in ('A', 'R')
+)
+select what from rule order by rank, what limit 1
+$$;
+
+-- Takes back every right on a table that a migration gave away: TRUNCATE, for one, knows no rows.
+create procedure waangu.revoke_grants(p_table regclass)
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    v_grantee oid;
+begin
+    for v_grantee in
+        select distinct g.grantee
+          from pg_class c
+             , lateral (select a.grantee from aclexplode(c.relacl) a
+                        union
+                        select a.grantee
+                          from pg_attribute t, aclexplode(t.attacl) a
+                         where t.attrelid = c.oid) g
+         where c.oid = p_table and g.grantee <> c.relowner
+    loop
+        execute format('revoke all on %s from %s cascade', p_table
+                     , case when v_grantee = 0 then 'public' else v_grantee::regrole::text end);
+    end loop;
+end $$;
+
+-- Puts the uniform rules on every table of a module's schema, or refuses with the broken rule.
+-- Idempotent; run by the control plane after a module's migrations.
+create procedure waangu.protect(p_schema text, p_login text, p_append_only text[])
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    v_broken text := waangu.broken_rule(p_schema, p_append_only);
+    v_table record;
+    v_policy text;
+begin
+    if v_broken is not null then
+        raise exception using errcode = 'WG002', message = format('schema %s: %s', p_schema, v_broken);
+    end if;
+
+    execute format('grant usage on schema %I to %I', p_schema, p_login);
+    for v_table in
+        select c.oid::regclass as name, c.relname, c.relkind
+          from pg_class c
+         where c.relnamespace = to_regnamespace(quote_ident(p_schema)) and c.relkind in ('r', 'p', 'v')
+    loop
+        call waangu.revoke_grants(v_table.name);
+        if v_table.relkind = 'v' then
+            execute format('grant select on %s to %I', v_table.name, p_login);
+            continue;
+        end if;
+        execute format('alter table %s enable row level security, force row level security'
+                     , v_table.name);
+        foreach v_policy in array array['tenant', 'tenant_insert', 'tenant_update', 'tenant_delete'] loop
+            execute format('drop policy if exists %I on %s', v_policy, v_table.name);
+        end loop;
+        execute format(
+            'create policy tenant on %1$s for select to %2$I, waangu_owner '
+            '    using (tenant_id = (select waangu.tenant())); '
+            'create policy tenant_insert on %1$s for insert to %2$I, waangu_owner '
+            '    with check (tenant_id = (select waangu.writer())); '
+            'create policy tenant_update on %1$s for update to %2$I, waangu_owner '
+            '    using (tenant_id = (select waangu.writer())) '
+            '    with check (tenant_id = (select waangu.writer())); '
+            'create policy tenant_delete on %1$s for delete to %2$I, waangu_owner '
+            '    using (tenant_id = (select waangu.writer()))'
+          , v_table.name, p_login);
+        execute format(
+            case when v_table.relname = any (p_append_only)
+                 then 'grant select, insert on %s to %I'
+                 else 'grant select, insert, update, delete on %s to %I' end
+          , v_table.name, p_login);
+    end loop;
+end $$;
+revoke execute on function waangu.broken_rule(text, text[]) from public;
+revoke execute on procedure waangu.revoke_grants(regclass), waangu.protect(text, text, text[]) from public;

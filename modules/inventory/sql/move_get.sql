@@ -1,0 +1,12 @@
+select id
+     , product_id
+     , from_place
+     , to_place
+     , quantity
+     , reason
+     , reference
+     , moved_at
+     , recorded_at
+     , actor
+  from stock_move
+ where id = $1

@@ -1,0 +1,9 @@
+select id
+     , sku
+     , name
+     , unit
+     , price_minor
+     , currency
+     , created_at
+  from product
+ where id = $1
