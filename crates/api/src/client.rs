@@ -140,6 +140,14 @@ impl Client {
         Ok(accepted)
     }
 
+    /// Whether `path` answers with a success.
+    ///
+    /// # Errors
+    /// [`ClientError`], when it does not.
+    pub async fn probe(&self, path: &str) -> Result<(), ClientError> {
+        self.send(self.request(Method::GET, path)).await.map(drop)
+    }
+
     /// A DELETE that gives no body.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 //! Invariant: every queue, body, wait and rate of the gateway has its bound here.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use waangu_identity::{ContextKey, ContextSigner};
 use waangu_kernel::ModuleId;
 
 /// Where things are.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Config {
     /// The domain whose names we answer, such as `waangu.localhost`.
     pub domain: String,
@@ -30,6 +31,21 @@ pub struct Config {
     pub jwks_url: String,
     /// Bounds.
     pub limits: Limits,
+}
+
+impl fmt::Debug for Config {
+    /// Without the DSN, which has a password in it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("domain", &self.domain)
+            .field("public_port", &self.public_port)
+            .field("control", &self.control)
+            .field("modules", &self.modules)
+            .field("issuer", &self.issuer)
+            .field("jwks_url", &self.jwks_url)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The gateway's own secrets.
@@ -90,7 +106,8 @@ pub struct Limits {
     pub body: u64,
     /// TLS handshake.
     pub handshake: Duration,
-    /// From the first byte of a request's head to its last.
+    /// From a connection's readiness for a request to the end of that request's head, in HTTP/1: so
+    /// it is also how long a connection is kept open between two requests.
     pub header_read: Duration,
     /// Between two pieces of a body, in both directions (event streams excepted).
     pub body_idle: Duration,

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use http::header::STRICT_TRANSPORT_SECURITY;
+use http::header::{CONNECTION, STRICT_TRANSPORT_SECURITY};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request};
 use http_body_util::Either;
@@ -113,6 +113,10 @@ impl Edge {
             headers.insert(REQUEST_HEADER, value);
         }
         headers.insert(STRICT_TRANSPORT_SECURITY, HSTS);
+        if peer.is_ambiguous() {
+            // Whoever sent this may believe that the next request begins elsewhere than we do.
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         trail.log(
             &method,
             id,

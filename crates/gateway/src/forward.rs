@@ -17,8 +17,11 @@ use http::{HeaderMap, Method, Request, Response, Uri, Version};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout_at};
+use tower::ServiceExt as _;
+use tower::util::MapResponse;
 use waangu_kernel::{Fault, fault};
 
 use crate::config::Limits;
@@ -26,8 +29,10 @@ use crate::hygiene::Receiver;
 use crate::problem::Refusal;
 
 mod body;
+mod line;
 
 pub(crate) use body::{Held, Outbound, Relay};
+use line::Line;
 
 /// Shorter than any upstream's keep-alive, so that we close first.
 const POOL_IDLE: Duration = Duration::from_secs(10);
@@ -53,9 +58,11 @@ pub(crate) struct Call {
     pub(crate) body: Outbound,
 }
 
+type Connector = MapResponse<HttpConnector, fn(TokioIo<TcpStream>) -> Line>;
+
 /// Speaks to all upstreams.
 pub(crate) struct Upstreams {
-    client: Client<HttpConnector, Outbound>,
+    client: Client<Connector, Outbound>,
     limits: Limits,
 }
 
@@ -74,11 +81,12 @@ impl Upstreams {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT));
         connector.set_nodelay(true);
+        let over: fn(_) -> _ = Line::new;
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(POOL_IDLE)
             .pool_max_idle_per_host(POOL_PER_UPSTREAM)
-            .build(connector);
+            .build(connector.map_response(over));
         Self { client, limits }
     }
 

@@ -114,13 +114,16 @@ create table registry.app_user (
   , disabled boolean not null default false
   , created_at timestamptz not null default now()
   , constraint app_user_username_key unique (tenant_id, username)
+  , constraint app_user_tenant_key unique (tenant_id, id)
 );
 
 create table registry.user_role (
-    tenant_id bigint not null references registry.tenant
-  , user_id uuid not null references registry.app_user on delete cascade
+    tenant_id bigint not null
+  , user_id uuid not null
   , role text not null
   , primary key (user_id, role)
+    -- A role is held in the user's own tenant only.
+  , foreign key (tenant_id, user_id) references registry.app_user (tenant_id, id) on delete cascade
 );
 create index user_role_tenant on registry.user_role (tenant_id);
 
@@ -267,5 +270,10 @@ select t.id
          , '{}') as grants
   from registry.tenant t;
 
+-- A module's login on the same server must not take the control plane's locks.
+do $$ begin
+    execute format('revoke all on database %I from public', current_database());
+    execute format('grant connect on database %I to waangu_gateway', current_database());
+end $$;
 grant usage on schema registry to waangu_gateway;
 grant select on registry.tenant_route, registry.module to waangu_gateway;

@@ -1,10 +1,10 @@
 //! Connections and transactions, and the one place where driver errors become faults.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod};
-use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{NoTls, Row};
 use waangu_kernel::Fault;
@@ -51,7 +51,10 @@ impl Registry {
     /// `database-unavailable` when none is free or the database does not answer in time.
     pub async fn session(&self) -> Result<Session, Fault> {
         let client = self.pool.get().await.map_err(|error| unavailable(&error))?;
-        Ok(Session { client })
+        Ok(Session {
+            client: Some(client),
+            claims: Vec::new(),
+        })
     }
 }
 
@@ -63,7 +66,10 @@ impl fmt::Debug for Registry {
 
 /// One connection. Session-level locks ([`Session::claim`]) live as long as it does.
 pub struct Session {
-    pub(crate) client: Object,
+    /// Present until the session is dropped.
+    client: Option<Object>,
+    /// Tenants whose lock this session has, or may have.
+    pub(crate) claims: Vec<i64>,
 }
 
 impl Session {
@@ -72,9 +78,32 @@ impl Session {
     /// # Errors
     /// `database-unavailable`.
     pub async fn begin(&mut self) -> Result<Tx<'_>, Fault> {
-        let inner = self.client.transaction().await.map_err(from_driver)?;
-        Ok(Tx { inner })
+        let client = self.client.as_mut().ok_or_else(ended)?;
+        let inner = client.transaction().await.map_err(from_driver)?;
+        Ok(Tx {
+            inner,
+            failed: AtomicBool::new(false),
+        })
     }
+
+    pub(crate) fn client(&self) -> Result<&Object, Fault> {
+        self.client.as_ref().ok_or_else(ended)
+    }
+}
+
+impl Drop for Session {
+    /// Locks are the connection's: back in the pool, it would hold them for nobody.
+    fn drop(&mut self) {
+        if !self.claims.is_empty()
+            && let Some(client) = self.client.take()
+        {
+            drop(Object::take(client));
+        }
+    }
+}
+
+fn ended() -> Fault {
+    internal("the session has ended")
 }
 
 impl fmt::Debug for Session {
@@ -86,14 +115,20 @@ impl fmt::Debug for Session {
 /// One transaction: the only door to the data.
 pub struct Tx<'a> {
     inner: deadpool_postgres::Transaction<'a>,
+    /// Whether a statement failed: PostgreSQL would answer COMMIT with a silent rollback.
+    failed: AtomicBool,
 }
 
 impl Tx<'_> {
     /// Commits.
     ///
     /// # Errors
-    /// `database-unavailable`; then it is unknown whether the commit happened.
+    /// `internal` when a statement failed before; `database-unavailable`: then it is unknown whether
+    /// the commit happened.
     pub async fn commit(self) -> Result<(), Fault> {
+        if self.failed.load(Ordering::Relaxed) {
+            return Err(internal("commit after a failed statement"));
+        }
         self.inner.commit().await.map_err(from_driver)
     }
 
@@ -112,11 +147,11 @@ impl Tx<'_> {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, Fault> {
-        let statement = self.inner.prepare_cached(sql).await.map_err(from_driver)?;
-        self.inner
-            .query(&statement, params)
-            .await
-            .map_err(from_driver)
+        let result = match self.inner.prepare_cached(sql).await {
+            Ok(statement) => self.inner.query(&statement, params).await,
+            Err(error) => Err(error),
+        };
+        self.noted(result)
     }
 
     pub(crate) async fn row(
@@ -124,11 +159,7 @@ impl Tx<'_> {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Option<Row>, Fault> {
-        let statement = self.inner.prepare_cached(sql).await.map_err(from_driver)?;
-        self.inner
-            .query_opt(&statement, params)
-            .await
-            .map_err(from_driver)
+        Ok(self.rows(sql, params).await?.into_iter().next())
     }
 
     pub(crate) async fn one(
@@ -136,11 +167,8 @@ impl Tx<'_> {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Row, Fault> {
-        let statement = self.inner.prepare_cached(sql).await.map_err(from_driver)?;
-        self.inner
-            .query_one(&statement, params)
-            .await
-            .map_err(from_driver)
+        let row = self.row(sql, params).await?;
+        row.ok_or_else(|| internal("a row that must exist does not"))
     }
 
     pub(crate) async fn execute(
@@ -148,15 +176,22 @@ impl Tx<'_> {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<u64, Fault> {
-        let statement = self.inner.prepare_cached(sql).await.map_err(from_driver)?;
-        self.inner
-            .execute(&statement, params)
-            .await
-            .map_err(from_driver)
+        let result = match self.inner.prepare_cached(sql).await {
+            Ok(statement) => self.inner.execute(&statement, params).await,
+            Err(error) => Err(error),
+        };
+        self.noted(result)
     }
 
     pub(crate) async fn batch(&self, sql: &str) -> Result<(), Fault> {
-        self.inner.batch_execute(sql).await.map_err(from_driver)
+        self.noted(self.inner.batch_execute(sql).await)
+    }
+
+    fn noted<T>(&self, result: Result<T, tokio_postgres::Error>) -> Result<T, Fault> {
+        result.map_err(|error| {
+            self.failed.store(true, Ordering::Relaxed);
+            from_driver(error)
+        })
     }
 }
 
@@ -216,10 +251,9 @@ pub(crate) fn from_driver(error: tokio_postgres::Error) -> Fault {
         Some("tenant_not_its_own_parent") => fault::PARENT_CYCLE
             .fault("a tenant can't be its own parent")
             .field("parent"),
-        _ if *db.code() == SqlState::QUERY_CANCELED
-            || *db.code() == SqlState::ADMIN_SHUTDOWN
-            || *db.code() == SqlState::TOO_MANY_CONNECTIONS =>
-        {
+        // 53: out of resources, 57: shut down or cancelled, 08: connection, 40: rolled back for
+        // another's sake (deadlock): the same request may succeed later.
+        _ if matches!(db.code().code().get(..2), Some("53" | "57" | "08" | "40")) => {
             unavailable(db)
         }
         _ => internal(format!("{db} [{}]", db.code().code())),

@@ -124,7 +124,8 @@ impl Tx<'_> {
                    set failures = case when login_attempt.last_at < now() - interval '1 day'
                                        then 1 else login_attempt.failures + 1 end
                      , blocked_until = now() + make_interval(secs =>
-                           case when login_attempt.failures < $2 then 0
+                           case when login_attempt.failures < $2
+                                  or login_attempt.last_at < now() - interval '1 day' then 0
                                 else least($3::integer, power(2, least(login_attempt.failures - $2, 20)))
                            end::double precision)
                      , last_at = now()";

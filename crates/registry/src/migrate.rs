@@ -54,7 +54,7 @@ impl Session {
     /// # Errors
     /// `database-unavailable`.
     pub async fn ping(&self) -> Result<(), Fault> {
-        self.client
+        self.client()?
             .simple_query("select 1")
             .await
             .map(drop)

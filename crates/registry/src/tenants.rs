@@ -407,7 +407,7 @@ impl Tx<'_> {
     /// Switches a module on or off.
     ///
     /// # Errors
-    /// `database-unavailable`.
+    /// `module-unknown` when it is not installed; `database-unavailable`.
     pub async fn put_activation(
         &self,
         id: TenantId,
@@ -417,9 +417,15 @@ impl Tx<'_> {
         let sql = "insert into registry.activation (tenant_id, module, version, enabled)
                    select $1, m.id, m.version, $3 from registry.module m where m.id = $2
                    on conflict (tenant_id, module) do update set enabled = excluded.enabled";
-        self.execute(sql, &[&id.number(), &module.as_str(), &enabled])
-            .await
-            .map(drop)
+        let rows = self
+            .execute(sql, &[&id.number(), &module.as_str(), &enabled])
+            .await?;
+        if rows == 0 {
+            return Err(fault::MODULE_UNKNOWN
+                .fault(format!("there is no module `{module}`"))
+                .field("module"));
+        }
+        Ok(())
     }
 
     /// A tenant's modules.

@@ -2,7 +2,8 @@
 //!
 //! Invariant: at most one worker anywhere holds a tenant. The claim is a session-level advisory
 //! lock, so it ends with the worker's connection: after SIGKILL the next worker can begin at once,
-//! without waiting for a lease to run out.
+//! without waiting for a lease to run out. A session that is dropped with a claim closes its
+//! connection; and what a worker says after its claim was lost can't undo a newer generation.
 
 use waangu_kernel::{Fault, ModuleId, TenantId};
 
@@ -17,68 +18,87 @@ pub struct Claim {
     pub tenant: TenantId,
 }
 
+/// No tenant's number; see [`Session::claim`].
+const UNKNOWN: i64 = 0;
+
 /// Longest pause between two attempts, in seconds.
 const MAX_BACKOFF_SECONDS: i32 = 300;
+
+/// The first tenant in the queue whose lock nobody has; takes the lock. The LIMIT of the sub-select
+/// keeps the planner from trying locks before it sorts: it would take all of them.
+const TAKE: &str = "
+select id
+  from (select id from registry.tenant
+         where generation > observed_generation and retry_at <= now() and id <> all ($1)
+         order by retry_at, id
+         limit 1000) due
+ where pg_try_advisory_lock(id)
+ limit 1";
+
+const DUE: &str = "
+select exists (select from registry.tenant
+                where id = $1 and generation > observed_generation and retry_at <= now()) as due";
 
 impl Session {
     /// Claims a tenant that is behind its generation and due, or returns `None`.
     ///
     /// # Errors
-    /// `database-unavailable`.
+    /// `database-unavailable`; drop the session then, because it may hold a claim nobody knows of.
     pub async fn claim(&mut self) -> Result<Option<Claim>, Fault> {
-        let candidates = "select id from registry.tenant
-                           where generation > observed_generation and retry_at <= now()
-                           order by retry_at, id limit 16";
-        let rows = self
-            .client
-            .query(candidates, &[])
-            .await
-            .map_err(from_driver)?;
-        for row in rows {
-            let number: i64 = column(&row, "id")?;
-            // Taken and then looked at again: the tenant may have been finished in between.
-            let locked = "select pg_try_advisory_lock($1) as locked";
+        // A lock can be taken twice by one connection, so its own tenants are left out.
+        let mine = self.claims.clone();
+        // Stands for a lock that may be taken without our hearing of it.
+        self.claims.push(UNKNOWN);
+        let mut seen = mine;
+        loop {
             let row = self
-                .client
-                .query_one(locked, &[&number])
+                .client()?
+                .query_opt(TAKE, &[&seen])
                 .await
                 .map_err(from_driver)?;
-            if !column::<bool>(&row, "locked")? {
-                continue;
-            }
-            let tenant = TenantId::new(number)?;
-            let still = "select exists (select from registry.tenant
-                                         where id = $1 and generation > observed_generation
-                                           and retry_at <= now()) as due";
+            let Some(row) = row else {
+                self.claims.retain(|held| *held != UNKNOWN);
+                return Ok(None);
+            };
+            let number: i64 = column(&row, "id")?;
+            let claim = Claim {
+                tenant: TenantId::new(number)?,
+            };
+            self.claims.push(number);
+            // Looked at again: it may have been finished between the look and the lock.
             let row = self
-                .client
-                .query_one(still, &[&number])
+                .client()?
+                .query_one(DUE, &[&number])
                 .await
                 .map_err(from_driver)?;
             if column::<bool>(&row, "due")? {
-                return Ok(Some(Claim { tenant }));
+                self.claims.retain(|held| *held != UNKNOWN);
+                return Ok(Some(claim));
             }
-            self.release(Claim { tenant }).await?;
+            self.release(claim).await?;
+            seen.push(number);
         }
-        Ok(None)
     }
 
     /// Gives a tenant back.
     ///
     /// # Errors
-    /// `database-unavailable`; then the claim ends with the connection.
+    /// `database-unavailable`; then the claim ends with the session.
     pub async fn release(&mut self, claim: Claim) -> Result<(), Fault> {
+        let number = claim.tenant.number();
         let sql = "select pg_advisory_unlock($1)";
-        self.client
-            .query_one(sql, &[&claim.tenant.number()])
+        self.client()?
+            .query_one(sql, &[&number])
             .await
-            .map(drop)
-            .map_err(from_driver)
+            .map_err(from_driver)?;
+        self.claims.retain(|held| *held != number);
+        Ok(())
     }
 }
 
 impl Tx<'_> {
-    /// Records that the cells have reached `generation`, and closes its operations.
+    /// Records that the cells have reached `generation`, and closes its operations. Nothing happens
+    /// when they are known to have reached a later one.
     ///
     /// # Errors
     /// `database-unavailable`.
@@ -89,21 +109,25 @@ impl Tx<'_> {
         state: State,
         ready: &[ModuleId],
     ) -> Result<(), Fault> {
+        let sql = "update registry.tenant
+                      set state = $3
+                        , observed_generation = $2
+                        , attempts = 0
+                        , last_error = null
+                        , deleted_at = case when $3 = 'deleted' then now() end
+                    where id = $1 and observed_generation <= $2";
+        let current = self
+            .execute(sql, &[&tenant.number(), &generation, &state.as_str()])
+            .await?;
+        if current == 0 {
+            return Ok(());
+        }
         let modules: Vec<&str> = ready.iter().map(ModuleId::as_str).collect();
         let sql = "update registry.activation
                       set ready = module = any ($2::text[])
                     where tenant_id = $1
                       and ready is distinct from (module = any ($2::text[]))";
         self.execute(sql, &[&tenant.number(), &modules]).await?;
-        let sql = "update registry.tenant
-                      set state = $3
-                        , observed_generation = greatest(observed_generation, $2)
-                        , attempts = 0
-                        , last_error = null
-                        , deleted_at = case when $3 = 'deleted' then now() end
-                    where id = $1";
-        self.execute(sql, &[&tenant.number(), &generation, &state.as_str()])
-            .await?;
         self.finish_operations(tenant, generation, OperationStatus::Succeeded, None)
             .await
     }

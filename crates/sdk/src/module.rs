@@ -1,15 +1,15 @@
 //! A module as a program: `serve`, `package` (what the control plane installs), `docs`.
 
-use std::net::SocketAddr;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use axum::extract::DefaultBodyLimit;
 use clap::{Parser, Subcommand};
-use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 use waangu_kernel::manifest::Manifest;
 use waangu_kernel::{ErrorDef, Fault, fault};
+use waangu_process::ServeOptions;
 use waangu_tenancy::ModulePackage;
 use waangu_tenancy::admin::Migration;
 
@@ -78,14 +78,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Serve the module's routes until SIGTERM.
-    Serve {
-        /// The configuration file (gateway keys, cells).
-        #[arg(long)]
-        config: PathBuf,
-        /// Address to listen on, if no socket was handed over (LISTEN_FDS).
-        #[arg(long)]
-        listen: Option<SocketAddr>,
-    },
+    Serve(ServeOptions),
     /// Print what the control plane installs: manifest and migrations, as JSON.
     Package,
     /// Write one page for each of the module's errors.
@@ -104,7 +97,7 @@ enum Command {
 )]
 pub fn run(module: &Module) -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Serve { config, listen } => serve(module, &config, listen),
+        Command::Serve(options) => serve(module, &options),
         Command::Package => package(module).map(|text| println!("{text}")),
         Command::Docs { out } => docs(module, &out),
     };
@@ -133,45 +126,31 @@ fn docs(module: &Module, out: &Path) -> Result<(), String> {
 }
 
 #[tokio::main]
-async fn serve(module: &Module, config: &Path, listen: Option<SocketAddr>) -> Result<(), String> {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .init();
-    let manifest = Manifest::parse(module.manifest).map_err(|fault| fault.to_string())?;
-    let config = read_config(config)?;
-    let listener = listener(listen).await?;
+async fn serve(module: &Module, options: &ServeOptions) -> Result<(), String> {
+    waangu_process::log("info");
+    options
+        .run(async |stop| listen(module, options, stop).await)
+        .await
+        .map_err(|error: io::Error| error.to_string())
+}
+
+async fn listen(
+    module: &Module,
+    options: &ServeOptions,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let manifest = Manifest::parse(module.manifest).map_err(io::Error::other)?;
+    let config = read_config(&options.config)?;
+    let listener = options.listener().await?;
     let service = module.service(Host::new(&manifest.id, config));
     tracing::info!(module = %manifest.id, version = manifest.version, "serving");
-    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     axum::serve(listener, service)
-        .with_graceful_shutdown(async move {
-            terminate.recv().await;
-        })
+        .with_graceful_shutdown(stop.cancelled_owned())
         .await
-        .map_err(|error| error.to_string())
 }
 
-fn read_config(path: &Path) -> Result<Config, String> {
-    let text =
-        std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))
-}
-
-/// The socket that the supervisor handed over (systemd's protocol, sd_listen_fds(3)), or a new one.
-async fn listener(listen: Option<SocketAddr>) -> Result<TcpListener, String> {
-    let mut handed = listenfd::ListenFd::from_env();
-    if let Some(listener) = handed
-        .take_tcp_listener(0)
-        .map_err(|error| error.to_string())?
-    {
-        listener
-            .set_nonblocking(true)
-            .map_err(|error| error.to_string())?;
-        return TcpListener::from_std(listener).map_err(|error| error.to_string());
-    }
-    let address = listen.ok_or("no socket was handed over; say --listen ADDRESS")?;
-    TcpListener::bind(address)
-        .await
-        .map_err(|error| format!("{address}: {error}"))
+fn read_config(path: &Path) -> io::Result<Config> {
+    let text = std::fs::read_to_string(path)?;
+    let config = toml::from_str(&text);
+    config.map_err(|error| io::Error::other(format!("{}: {error}", path.display())))
 }

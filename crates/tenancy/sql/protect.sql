@@ -21,9 +21,10 @@ with relation as (
     select 2, format('%s %I does not begin with tenant_id'
                    , case when i.indisprimary then 'primary key'
                           when i.indisunique then 'unique index' else 'index' end
-                   , i.indexrelid::regclass)
+                   , x.relname)
       from data c
       join pg_index i on i.indrelid = c.oid
+      join pg_class x on x.oid = i.indexrelid
      where not exists (select from pg_attribute a
                         where a.attrelid = c.oid and a.attname = 'tenant_id'
                           and a.attnum = i.indkey[0])

@@ -6,3 +6,10 @@ begin
     if to_regrole('waangu_context') is null then create role waangu_context nologin; end if;
     if to_regrole('waangu_module') is null then create role waangu_module nologin; end if;
 end $$;
+-- In these databases a login could make temporary tables and stop other sessions' queries.
+do $$
+begin
+    revoke all on database postgres, template1 from public;
+exception when insufficient_privilege then
+    raise warning 'databases postgres and template1 stay open to module logins';
+end $$;

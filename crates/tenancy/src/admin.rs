@@ -40,6 +40,7 @@ const WAIT: Duration = Duration::from_secs(10);
 
 const ROLES: &str = include_str!("../sql/roles.sql");
 const CORE: &str = include_str!("../sql/core.sql");
+const PROTECT: &str = include_str!("../sql/protect.sql");
 
 /// Where a cell answers, and its administrator's login.
 #[derive(Clone)]
@@ -107,7 +108,8 @@ impl CellAdmin {
     /// # Errors
     /// `database-unavailable`; `internal` when the server is too old.
     pub async fn prepare(&self, logins: &[LoginSecret], keys: &[ContextKey]) -> Result<(), Fault> {
-        let client = self.client("postgres").await?;
+        // Several control planes may start at once.
+        let client = self.locked("prepare").await?;
         check_version(&client).await?;
         client.batch_execute(ROLES).await.map_err(from_driver)?;
         for login in logins {
@@ -124,23 +126,22 @@ impl CellAdmin {
         Ok(())
     }
 
-    /// Creates a database from the template if it does not exist.
+    /// Creates a database from the template if it does not exist, and closes it to strangers.
     ///
     /// # Errors
     /// `database-unavailable`.
     pub async fn ensure_database(&self, name: &str) -> Result<(), Fault> {
-        let client = self.client("postgres").await?;
-        if database_exists(&client, name).await? {
+        if database_closed(&self.client("postgres").await?, name).await? {
             return Ok(());
         }
-        let sql = format!(
-            "create database {} template {TEMPLATE_DATABASE}",
-            quoted(name)
-        );
-        match client.batch_execute(&sql).await {
-            // Somebody else was quicker: what matters is that it is there.
-            Err(error) if is_state(&error, &SqlState::DUPLICATE_DATABASE) => {}
-            other => other.map_err(from_driver)?,
+        let client = self.locked(name).await?;
+        if !database_exists(&client, name).await? {
+            let sql = format!(
+                "create database {} template {TEMPLATE_DATABASE}",
+                quoted(name)
+            );
+            // The template is in use while `prepare` puts keys into it.
+            retry_in_use(&client, &sql).await?;
         }
         client
             .batch_execute(&access_sql(name))
@@ -176,38 +177,40 @@ impl CellAdmin {
             .collect()
     }
 
-    /// Builds the template under another name and renames it, so that a half-made one is never used.
+    /// Makes the template if need be. Databases made later must know today's keys, so it is opened
+    /// for a moment; only superusers get in.
     async fn prepare_template(&self, admin: &Object, keys: &[ContextKey]) -> Result<(), Fault> {
-        if database_exists(admin, TEMPLATE_DATABASE).await? {
-            return Ok(());
+        if !database_exists(admin, TEMPLATE_DATABASE).await? {
+            self.build_template(admin).await?;
         }
+        let open = format!("alter database {TEMPLATE_DATABASE} with allow_connections true");
+        admin.batch_execute(&open).await.map_err(from_driver)?;
+        self.put_keys(TEMPLATE_DATABASE, keys).await?;
+        let close = format!(
+            "alter database {TEMPLATE_DATABASE} with is_template true allow_connections false"
+        );
+        admin.batch_execute(&close).await.map_err(from_driver)
+    }
+
+    /// Builds the template under another name and renames it, so that a half-made one is never used.
+    async fn build_template(&self, admin: &Object) -> Result<(), Fault> {
         let draft = "waangu_template_draft";
         self.drop_database(draft).await?;
-        let sql = format!("create database {draft} template template0 encoding 'UTF8'");
-        admin.batch_execute(&sql).await.map_err(from_driver)?;
+        let create = format!("create database {draft} template template0 encoding 'UTF8'");
+        let close = format!("revoke all on database {draft} from public");
+        for statement in [create, close] {
+            admin.batch_execute(&statement).await.map_err(from_driver)?;
+        }
         {
             let client = self.visit(draft).await?;
             client
-                .batch_execute(&format!("begin; {CORE}; commit"))
+                .batch_execute(&format!("begin; {CORE}; {PROTECT}; commit"))
                 .await
                 .map_err(from_driver)?;
         }
-        self.put_keys(draft, keys).await?;
-        let sql = format!(
-            "alter database {draft} rename to {TEMPLATE_DATABASE};
-             alter database {TEMPLATE_DATABASE} with is_template true allow_connections false;
-             {}",
-            access_sql(TEMPLATE_DATABASE)
-        );
-        for statement in sql
-            .split(';')
-            .map(str::trim)
-            .filter(|text| !text.is_empty())
-        {
-            // Renaming waits for the visitor's backend to be gone; that takes a few milliseconds.
-            retry_in_use(admin, statement).await?;
-        }
-        Ok(())
+        // Renaming waits for the visitor's backend to be gone; that takes a few milliseconds.
+        let rename = format!("alter database {draft} rename to {TEMPLATE_DATABASE}");
+        retry_in_use(admin, &rename).await
     }
 
     async fn put_keys(&self, database: &str, keys: &[ContextKey]) -> Result<(), Fault> {
@@ -223,7 +226,27 @@ impl CellAdmin {
                 [&key.kid(), &inner.as_slice(), &outer.as_slice()];
             client.execute(sql, &params).await.map_err(from_driver)?;
         }
-        Ok(())
+        // A key that has been rotated out proves nothing any more.
+        let kids: Vec<i32> = keys.iter().map(ContextKey::kid).collect();
+        let sql = "delete from waangu.context_key where kid <> all ($1)";
+        client
+            .execute(sql, &[&kids])
+            .await
+            .map(drop)
+            .map_err(from_driver)
+    }
+
+    /// A connection that holds a lock until it is dropped. Not a pooled one, so that the lock ends
+    /// even if the caller is cancelled.
+    async fn locked(&self, what: &str) -> Result<Object, Fault> {
+        let client = self.visit("postgres").await?;
+        client
+            .batch_execute("set lock_timeout = '60s'")
+            .await
+            .map_err(from_driver)?;
+        let sql = "select pg_advisory_lock(-4, hashtext($1))";
+        client.execute(sql, &[&what]).await.map_err(from_driver)?;
+        Ok(client)
     }
 
     /// A pooled connection to a long-lived database.
@@ -301,6 +324,16 @@ async fn database_exists(client: &Object, name: &str) -> Result<bool, Fault> {
     row.try_get(0).map_err(from_driver)
 }
 
+/// Whether a database exists with the rights of [`access_sql`]; its maker may have been killed before.
+async fn database_closed(client: &Object, name: &str) -> Result<bool, Fault> {
+    let sql = "select coalesce(bool_and(
+                          not has_database_privilege('public', oid, 'connect, temporary')
+                          and has_database_privilege('waangu_module', oid, 'connect')), false)
+                 from pg_database where datname = $1";
+    let row = client.query_one(sql, &[&name]).await.map_err(from_driver)?;
+    row.try_get(0).map_err(from_driver)
+}
+
 async fn retry_in_use(client: &Object, statement: &str) -> Result<(), Fault> {
     for _attempt in 0..50 {
         match client.batch_execute(statement).await {
@@ -328,6 +361,7 @@ fn login_sql(login: &LoginSecret) -> String {
     let name = format!("waangu_{}", login.module);
     let verifier = scram_sha_256(login.password.as_bytes());
     // Both come from closed alphabets: a module id, and base64 with separators.
+    // A login may change its own settings, for all sessions to come: they are put back.
     format!(
         "do $$ begin
              if to_regrole('{name}') is null then
@@ -335,6 +369,7 @@ fn login_sql(login: &LoginSecret) -> String {
              end if;
          end $$;
          alter role {name} password '{verifier}';
+         alter role {name} reset all;
          alter role {name} set search_path = {module};
          grant waangu_module to {name}",
         module = login.module,

@@ -13,7 +13,7 @@ pub(crate) const NOT_HERE: &str = "WG001";
 const RULE_BROKEN: &str = "WG002";
 
 /// A driver error kept beside its fault, so that a module can recognise its own constraints.
-struct DriverCause(tokio_postgres::Error);
+pub(crate) struct DriverCause(pub(crate) tokio_postgres::Error);
 
 pub(crate) fn from_driver(error: tokio_postgres::Error) -> Fault {
     let Some(db) = error.as_db_error() else {
@@ -24,8 +24,9 @@ pub(crate) fn from_driver(error: tokio_postgres::Error) -> Fault {
     let fault = match db.code().code() {
         NOT_HERE => fault::TENANT_MOVING.fault("the tenant's data is changing its place"),
         RULE_BROKEN => fault::MODULE_MANIFEST_INVALID.fault(db.message().to_owned()),
-        // 53: out of resources, 57: shut down or cancelled from outside, 08: connection.
-        code if matches!(code.get(..2), Some("53" | "57" | "08")) => {
+        // 53: out of resources, 57: shut down or cancelled from outside, 08: connection, 40: rolled
+        // back for another's sake (deadlock), 55P03: a lock was not to be had in time.
+        code if matches!(code.get(..2), Some("53" | "57" | "08" | "40")) || code == "55P03" => {
             fault::DATABASE_UNAVAILABLE.fault("the tenant's database can't take this now")
         }
         _ => fault::INTERNAL.fault("the database refused a statement of the platform"),

@@ -3,8 +3,8 @@
 //! Invariants:
 //! - pools are opened on demand and know one login only, the module's own;
 //! - whoever waits for a connection waits at most [`WAIT`];
-//! - a connection is cleaned of settings, cursors, listeners and sequence values before it is lent
-//!   again, so that nothing of one tenant's request reaches the next.
+//! - a connection is cleaned of roles, settings, cursors, listeners and sequence values before it is
+//!   lent again, so that nothing of one tenant's request reaches the next.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -24,9 +24,13 @@ pub const WAIT: Duration = Duration::from_secs(5);
 /// Connections in one pool.
 const POOL_SIZE: usize = 8;
 
-/// What a connection is told before it is lent again. `app.*` and `search_path` fall back to the
-/// login's defaults, cursors and listeners end, and the seal of the last transaction is forgotten.
-const CLEAN: &str = "reset all; close all; unlisten *; discard sequences";
+/// What a connection is told before it is lent again. Role, `app.*` and `search_path` fall back to
+/// the login's defaults, cursors and listeners end, and the seal of the last transaction is forgotten.
+/// A statement prepared in SQL could take the place of one of the driver's: that is an error here
+/// (division by zero), and the pool closes the connection.
+const CLEAN: &str = "set session authorization default; reset all; close all; unlisten *; \
+    discard sequences; \
+    select 1 / (not exists (select from pg_prepared_statements where from_sql))::integer";
 
 /// Where a cell answers, and the module's password there.
 #[derive(Clone, Serialize, Deserialize)]

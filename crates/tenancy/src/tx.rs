@@ -6,7 +6,8 @@
 //!   round trip of its own;
 //! - dropped without [`TenantTx::commit`], it is rolled back before its connection is lent again;
 //!   dropped in the middle of a query (a cancelled request, a panic), the query is cancelled and the
-//!   connection closed, because a late cancel could hit the next borrower.
+//!   connection closed, because a late cancel could hit the next borrower;
+//! - after a statement that failed, or whose future was dropped, only the rollback is left.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,13 +15,14 @@ use std::time::Duration;
 use deadpool_postgres::Object;
 use futures_util::future;
 use tokio::runtime::Handle;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{NoTls, Row};
 use waangu_identity::{Proof, RequestContext};
 use waangu_kernel::placement::Tier;
 use waangu_kernel::{Fault, fault};
 
-use crate::error::from_driver;
+use crate::error::{DriverCause, from_driver, is_state};
 use crate::pools::Pools;
 
 /// Longest time given to the rollback of an abandoned transaction.
@@ -44,6 +46,8 @@ enum Progress {
     Busy,
     /// A statement failed; PostgreSQL would answer COMMIT with a silent rollback.
     Failed,
+    /// A prepared statement of this connection can't be used any more; nobody should meet it again.
+    Spoilt,
 }
 
 impl TenantTx {
@@ -60,7 +64,7 @@ impl TenantTx {
             progress: Progress::Busy,
         };
         let entered = tx.enter(context).await;
-        tx.settle(entered.map_err(refusal))?;
+        tx.settle(entered, refusal)?;
         Ok(tx)
     }
 
@@ -98,7 +102,7 @@ impl TenantTx {
             Ok(statement) => client.query(&statement, params).await,
             Err(error) => Err(error),
         };
-        self.settle(result.map_err(from_driver))
+        self.settle(result, from_driver)
     }
 
     /// Runs a query that gives at most one row.
@@ -127,14 +131,14 @@ impl TenantTx {
             Ok(statement) => client.execute(&statement, params).await,
             Err(error) => Err(error),
         };
-        self.settle(result.map_err(from_driver))
+        self.settle(result, from_driver)
     }
 
     /// Commits.
     ///
     /// # Errors
-    /// `internal` when a statement of this transaction failed before; `database-unavailable`: then it
-    /// is unknown whether the commit happened.
+    /// `internal` when a statement of this transaction failed or was abandoned before;
+    /// `database-unavailable`: then it is unknown whether the commit happened.
     pub async fn commit(mut self) -> Result<(), Fault> {
         let committed = self.start()?.batch_execute("commit").await;
         committed.map_err(from_driver)?;
@@ -144,22 +148,36 @@ impl TenantTx {
     }
 
     fn start(&mut self) -> Result<&Object, Fault> {
-        if self.progress == Progress::Failed {
-            return Err(fault::INTERNAL.fault("a statement of this transaction has failed before"));
+        match self.progress {
+            Progress::Idle => self.progress = Progress::Busy,
+            // Its outcome is unknown: it may have failed on the server, or may yet.
+            Progress::Busy => {
+                return Err(
+                    fault::INTERNAL.fault("a statement of this transaction was abandoned before")
+                );
+            }
+            Progress::Failed | Progress::Spoilt => {
+                return Err(
+                    fault::INTERNAL.fault("a statement of this transaction has failed before")
+                );
+            }
         }
-        self.progress = Progress::Busy;
         self.client
             .as_ref()
             .ok_or_else(|| fault::INTERNAL.fault("the transaction has already ended"))
     }
 
-    fn settle<T>(&mut self, result: Result<T, Fault>) -> Result<T, Fault> {
-        self.progress = if result.is_ok() {
-            Progress::Idle
-        } else {
-            Progress::Failed
+    fn settle<T>(
+        &mut self,
+        result: Result<T, tokio_postgres::Error>,
+        into_fault: fn(tokio_postgres::Error) -> Fault,
+    ) -> Result<T, Fault> {
+        self.progress = match &result {
+            Ok(_) => Progress::Idle,
+            Err(error) if spoils(error) => Progress::Spoilt,
+            Err(_) => Progress::Failed,
         };
-        result
+        result.map_err(into_fault)
     }
 }
 
@@ -172,7 +190,9 @@ impl Drop for TenantTx {
             drop(Object::take(client));
             return;
         };
-        if self.progress == Progress::Busy {
+        if self.progress == Progress::Spoilt {
+            drop(Object::take(client));
+        } else if self.progress == Progress::Busy {
             let cancel = client.cancel_token();
             drop(Object::take(client));
             runtime.spawn(async move {
@@ -197,15 +217,18 @@ impl fmt::Debug for TenantTx {
     }
 }
 
+/// The table has changed under a prepared statement (0A000), or somebody has deallocated it (26000).
+fn spoils(error: &tokio_postgres::Error) -> bool {
+    is_state(error, &SqlState::FEATURE_NOT_SUPPORTED)
+        || is_state(error, &SqlState::INVALID_SQL_STATEMENT_NAME)
+}
+
 /// `enter` says "insufficient privilege" when it does not accept a proof.
 fn refusal(error: tokio_postgres::Error) -> Fault {
-    if crate::error::is_state(
-        &error,
-        &tokio_postgres::error::SqlState::INSUFFICIENT_PRIVILEGE,
-    ) {
+    if is_state(&error, &SqlState::INSUFFICIENT_PRIVILEGE) {
         return fault::CONTEXT_REFUSED
             .fault("the database did not accept the request's context")
-            .cause(&error);
+            .cause(DriverCause(error));
     }
     from_driver(error)
 }

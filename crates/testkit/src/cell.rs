@@ -5,9 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use waangu_identity::proof::{Access, ProofClaims};
 use waangu_identity::{ContextKey, RequestContext};
 use waangu_kernel::placement::Tier;
-use waangu_kernel::{
-    Clock as _, ModuleId, Placement, RequestId, SystemClock, TenantId, UserId,
-};
+use waangu_kernel::{Clock as _, ModuleId, Placement, RequestId, SystemClock, TenantId, UserId};
 use waangu_tenancy::{CellAddress, CellAdmin, CellAdminConfig, LoginSecret, Pools};
 
 use crate::server::{HOST, PASSWORD, SUPERUSER, Server, cluster};

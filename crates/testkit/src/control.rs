@@ -57,7 +57,9 @@ pub(crate) async fn prepare(server: &Server) {
         .expect("reach the test server");
     // The migration grants to this role, which the operator makes.
     admin
-        .batch_execute(&format!("create role {GATEWAY} login password '{PASSWORD}'"))
+        .batch_execute(&format!(
+            "create role {GATEWAY} login password '{PASSWORD}'"
+        ))
         .await
         .expect("make the gateway's role");
     Registry::new(&server.superuser_dsn(TEMPLATE), 1)

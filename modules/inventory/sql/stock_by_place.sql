@@ -1,3 +1,15 @@
+-- As in stock_by_product.sql, the page is cut out first.
+with page as (
+    select product_id
+         , place_id
+         , on_hand
+      from stock_level
+     where place_id = $5
+       and (product_id, place_id) > ($1, $2)
+       and product_id <= $3
+     order by product_id
+     limit $4
+)
 select l.product_id
      , p.sku
      , p.name
@@ -5,11 +17,7 @@ select l.product_id
      , l.place_id
      , a.code
      , l.on_hand
-  from stock_level l
+  from page l
   join product p on p.id = l.product_id
   join place a on a.id = l.place_id
- where l.place_id = $5
-   and (l.product_id, l.place_id) > ($1, $2)
-   and l.product_id <= $3
  order by l.product_id
- limit $4

@@ -9,7 +9,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 
 use crate::client::whole;
-use crate::stage::{Stage, ask};
+use crate::stage::{Stage, ask, empty};
 
 const PRODUCTS: &str = "/api/inventory/products";
 
@@ -43,6 +43,7 @@ async fn bodies_are_bounded_announced_or_streamed() {
         (got.status.as_u16(), got.code().as_str()),
         (413, "body-too-large")
     );
+    assert_eq!(stage.module_seen.requests.load(Ordering::SeqCst), 1);
 
     let streamed = whole(
         stage
@@ -85,6 +86,45 @@ async fn a_body_that_stops_coming_ends_the_request() {
     stage.end().await;
 }
 
+/// A module that merges trailers into headers would believe an identity that came after the checks.
+#[tokio::test]
+async fn trailers_are_dropped() {
+    let stage = Stage::new().await;
+    let token = stage.token(stage.people.admin, "acme");
+    let request = format!(
+        "POST {PRODUCTS} HTTP/1.1\r\nHost: acme.waangu.localhost\r\nAuthorization: Bearer {token}\r\n\
+         Trailer: waangu-context\r\nTransfer-Encoding: chunked\r\n\r\n\
+         2\r\n{{}}\r\n0\r\nwaangu-context: forged\r\n\r\n"
+    );
+    let answer = stage.client.raw(request.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains("\"trailers\":false"), "{answer}");
+    assert!(!answer.contains("forged"), "{answer}");
+    stage.end().await;
+}
+
+/// A client that asks for much and reads nothing holds memory and a place until it is cut.
+#[tokio::test]
+async fn a_client_that_does_not_read_is_cut() {
+    let stage = Stage::with(|limits| {
+        limits.write_stall = Duration::from_millis(300);
+        limits.tenant_in_flight = 1;
+    })
+    .await;
+    let answer = stage
+        .client
+        .begin(empty(stage.request("GET", "/api/inventory/big")))
+        .await;
+    assert_eq!(answer.status(), 200);
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    // Its place is free again, although its client still holds the connection.
+    assert_eq!(stage.get(PRODUCTS).await.status, 200);
+    assert!(answer.into_body().collect().await.is_err());
+    let whole = stage.get("/api/inventory/big").await;
+    assert_eq!(whole.body.len(), crate::upstream::BIG);
+    stage.end().await;
+}
+
 /// A module that answers before it has read the body must still be heard.
 #[tokio::test]
 async fn an_early_answer_is_passed_on() {
@@ -113,7 +153,7 @@ async fn answers_are_cleaned_and_marked() {
     );
     let head = stage
         .client
-        .send(crate::stage::empty(ask("HEAD", "acme", PRODUCTS)))
+        .send(empty(ask("HEAD", "acme", PRODUCTS)))
         .await;
     assert_eq!((head.status.as_u16(), head.body.len()), (401, 0));
     stage.end().await;
@@ -129,7 +169,7 @@ async fn event_streams_are_passed_on_at_once_and_without_a_time_limit() {
     .await;
     for host in ["admin", "api"] {
         let request = ask("GET", host, "/admin/v1/operations/1/events");
-        let answer = stage.client.begin(crate::stage::empty(request)).await;
+        let answer = stage.client.begin(empty(request)).await;
         assert_eq!(answer.headers()["content-type"], "text/event-stream");
         let mut body = answer.into_body();
         for event in ["data: 1\n\n", "data: 2\n\n"] {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use waangu_gateway::Rate;
 use waangu_identity::TokenIssuer;
 
-use crate::stage::{Stage, signing_key};
+use crate::stage::{self, Stage, signing_key};
 
 const PRODUCTS: &str = "/api/inventory/products";
 
@@ -54,7 +54,7 @@ async fn made_up_key_ids_cause_one_fetch_at_most() {
     let stage = Stage::with(|limits| limits.failed_token_rate = Rate::new(1, 20)).await;
     assert_eq!(stage.get(PRODUCTS).await.status, 200);
     let before = stage.control_seen.key_sets.load(Ordering::SeqCst);
-    let claims = stage.claims(stage.people.admin, "acme");
+    let claims = stage::claims(stage.people.admin, "acme");
     let mut limited = 0;
     for _ in 0..40 {
         let forged = TokenIssuer::new(signing_key()).issue(&claims).unwrap();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, sleep};
 use waangu_gateway::Rate;
 
@@ -165,9 +166,10 @@ async fn shutdown_cuts_what_does_not_end() {
     let request = empty(ask("GET", "admin", "/admin/v1/operations/1/events"));
     let events = stage.client.begin(request).await;
     let begun = Instant::now();
-    stage.end().await;
+    stage.drain().await;
     assert!(begun.elapsed() < Duration::from_secs(3));
     drop(events);
+    stage.end().await;
 }
 
 /// Connections on which nothing happens are an attack that costs nothing: they must end.
@@ -179,7 +181,6 @@ async fn idle_connections_are_closed() {
         limits.handshake = Duration::from_millis(300);
     })
     .await;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let begun = Instant::now();
     let mut buffer = [0; 1024];
     for (alpn, first) in [

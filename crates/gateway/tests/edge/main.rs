@@ -17,8 +17,12 @@ mod keys;
 #[cfg(test)]
 mod load;
 #[cfg(test)]
+mod logs;
+#[cfg(test)]
 mod probes;
 #[cfg(test)]
 mod stage;
+#[cfg(test)]
+mod tokens;
 #[cfg(test)]
 mod upstream;

@@ -34,6 +34,7 @@ async fn a_request_framed_twice_is_refused_in_both_orders() {
         let answer = stage.client.raw(&bytes).await;
         assert!(answer.starts_with(BAD), "{pair}: {answer}");
         assert!(answer.contains("malformed-request"), "{pair}: {answer}");
+        assert!(answer.contains("connection: close"), "{pair}: {answer}");
         assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{pair}: {answer}");
     }
     assert_eq!(stage.module_seen.requests.load(Ordering::SeqCst), 0);

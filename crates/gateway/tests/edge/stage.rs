@@ -35,6 +35,7 @@ pub(crate) const MANIFEST: &str = r#"
       { method = "POST", path = "/products", permission = "inventory:product.write" },
       { method = "GET", path = "/products/{id}", permission = "inventory:product.read" },
       { method = "PUT", path = "/products/{key}", permission = "inventory:product.write" },
+      { method = "GET", path = "/big", permission = "inventory:product.read" },
       { method = "GET", path = "/slow", permission = "inventory:product.read" },
       { method = "POST", path = "/deaf", permission = "inventory:product.write" },
     ]
@@ -72,12 +73,19 @@ pub(crate) struct Stage {
     pub(crate) verifier: Arc<ContextVerifier>,
     pub(crate) tasks: TaskTracker,
     pub(crate) shutdown: CancellationToken,
+    pub(crate) config: Config,
+    pub(crate) tls: Arc<rustls::ServerConfig>,
+    context_key: Vec<u8>,
     upstream_stop: CancellationToken,
     gateway: TaskTracker,
 }
 
 pub(crate) fn signing_key() -> SigningKey {
     SigningKey::from_pkcs8(&SigningKey::generate_pkcs8().unwrap()).unwrap()
+}
+
+fn context_signer(pkcs8: &[u8]) -> ContextSigner {
+    ContextSigner::new(SigningKey::from_pkcs8(pkcs8).unwrap())
 }
 
 pub(crate) fn route(id: i64, slug: &str, grants: &[(UserId, &str)]) -> TenantRoute {
@@ -139,7 +147,8 @@ impl Stage {
         let mut limits = Limits::default();
         change(&mut limits);
         let (tls, roots) = tls();
-        let context = ContextSigner::new(signing_key());
+        let context_key = SigningKey::generate_pkcs8().unwrap();
+        let context = context_signer(&context_key);
         let inventory: ModuleId = "inventory".parse().unwrap();
         let verifier = Arc::new(ContextVerifier::new(
             &inventory,
@@ -175,11 +184,11 @@ impl Stage {
             context,
             proof: ContextKey::new(7, [9; 32]),
         };
-        let edge = Arc::new(Edge::new(config, keys, Arc::new(SystemClock)).unwrap());
+        let edge = Arc::new(Edge::new(config.clone(), keys, Arc::new(SystemClock)).unwrap());
         let (listener, address) = upstream::listen().await;
         let shutdown = CancellationToken::new();
         let gateway = TaskTracker::new();
-        gateway.spawn(Arc::clone(&edge).run(tls, listener, shutdown.clone()));
+        gateway.spawn(Arc::clone(&edge).run(Arc::clone(&tls), listener, shutdown.clone()));
         gateway.close();
         Self {
             client: Client {
@@ -203,6 +212,9 @@ impl Stage {
             verifier,
             tasks,
             shutdown,
+            config,
+            tls,
+            context_key,
             upstream_stop,
             gateway,
         }
@@ -234,6 +246,15 @@ impl Stage {
         route(2, "beta", &[(self.people.other, "tenant-admin")])
     }
 
+    /// The gateway's keys once more, for a second gateway in front of the same module.
+    pub(crate) fn keys(&self) -> Keys {
+        Keys {
+            tls: Arc::clone(&self.tls),
+            context: context_signer(&self.context_key),
+            proof: ContextKey::new(7, [9; 32]),
+        }
+    }
+
     /// Starts the module anew on its old address.
     pub(crate) async fn restart_module(&self) {
         let listener = TcpListener::bind(self.module_address).await.unwrap();
@@ -247,22 +268,8 @@ impl Stage {
         );
     }
 
-    pub(crate) fn claims(&self, user: UserId, tenant: &str) -> AccessClaims {
-        let now = SystemClock.unix_seconds();
-        AccessClaims {
-            iss: ISSUER.to_owned(),
-            sub: user.to_string(),
-            aud: "waangu".to_owned(),
-            exp: now + 300,
-            iat: now,
-            tenant: tenant.to_owned(),
-            preferred_username: None,
-            jti: None,
-        }
-    }
-
     pub(crate) fn token(&self, user: UserId, tenant: &str) -> String {
-        self.issuer.issue(&self.claims(user, tenant)).unwrap()
+        self.issuer.issue(&claims(user, tenant)).unwrap()
     }
 
     /// A request of `acme`'s administrator to `acme`'s address.
@@ -281,13 +288,19 @@ impl Stage {
         self.client.send(empty(request)).await
     }
 
-    /// Ends everything; fails if something goes on.
-    pub(crate) async fn end(self) {
+    /// Ends the gateway; fails if something of it goes on.
+    pub(crate) async fn drain(&self) {
         self.shutdown.cancel();
         let limit = Duration::from_secs(15);
         tokio::time::timeout(limit, self.gateway.wait())
             .await
             .unwrap();
+    }
+
+    /// Ends everything; fails if something goes on.
+    pub(crate) async fn end(self) {
+        self.drain().await;
+        let limit = Duration::from_secs(15);
         self.upstream_stop.cancel();
         self.tasks.close();
         tokio::time::timeout(limit, self.tasks.wait())
@@ -307,6 +320,21 @@ fn serve_module(
     upstream::serve(listener, tasks, stop, move |request| {
         upstream::module(request, Arc::clone(&verifier), Arc::clone(&seen))
     });
+}
+
+/// What a good token says.
+pub(crate) fn claims(user: UserId, tenant: &str) -> AccessClaims {
+    let now = SystemClock.unix_seconds();
+    AccessClaims {
+        iss: ISSUER.to_owned(),
+        sub: user.to_string(),
+        aud: "waangu".to_owned(),
+        exp: now + 300,
+        iat: now,
+        tenant: tenant.to_owned(),
+        preferred_username: None,
+        jti: None,
+    }
 }
 
 /// A request without a token; an empty host name means the domain itself.

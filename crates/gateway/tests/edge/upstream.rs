@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt as _, Full, StreamBody};
+use http_body_util::{BodyExt as _, Collected, Full, StreamBody};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -23,6 +23,9 @@ use tokio_util::task::TaskTracker;
 use waangu_identity::{ContextVerifier, Jwks, PublicKey};
 
 pub(crate) type Answer = Response<BoxBody<Bytes, Infallible>>;
+
+/// More than the kernel buffers for a client that doesn't read.
+pub(crate) const BIG: usize = 32 * 1024 * 1024;
 
 /// Counts what reached an upstream.
 #[derive(Debug, Default)]
@@ -108,12 +111,16 @@ pub(crate) async fn module(
     if head.uri.path() == "/slow" {
         tokio::time::sleep(Duration::from_secs(2)).await;
     }
+    if head.uri.path() == "/big" {
+        let body = Full::new(Bytes::from(vec![b'x'; BIG])).boxed();
+        return Response::new(body);
+    }
     if head.uri.path() == "/deaf" {
         // Answers before it has read anything, as a module that refuses does.
         return full(StatusCode::CONFLICT, &json!({}));
     }
     let body = match body.collect().await {
-        Ok(body) => body.to_bytes(),
+        Ok(body) => body,
         Err(_torn) => return full(StatusCode::BAD_REQUEST, &json!({})),
     };
     let document = json!({
@@ -121,7 +128,8 @@ pub(crate) async fn module(
         "target": head.uri.to_string(),
         "headers": names(&head.headers),
         "context": context,
-        "body": String::from_utf8_lossy(&body),
+        "trailers": body.trailers().is_some(),
+        "body": String::from_utf8_lossy(&body.to_bytes()),
     });
     let mut answer = full(StatusCode::OK, &document);
     let headers = answer.headers_mut();
@@ -159,7 +167,7 @@ pub(crate) async fn control(
     let body = body
         .collect()
         .await
-        .map(|body| body.to_bytes())
+        .map(Collected::to_bytes)
         .unwrap_or_default();
     let status = if head.method == Method::POST {
         StatusCode::ACCEPTED
@@ -193,7 +201,7 @@ fn events() -> Answer {
         tell.closed().await;
     });
     let stream = futures_stream(told);
-    let mut answer = Response::new(BodyExt::boxed(StreamBody::new(stream)));
+    let mut answer = Response::new(StreamBody::new(stream).boxed());
     answer
         .headers_mut()
         .insert("content-type", "text/event-stream".parse().unwrap());

@@ -1,5 +1,6 @@
 //! What a cell must hold for one tenant: module schemas, and the home row that opens the door.
 
+use deadpool_postgres::Transaction;
 use serde::{Deserialize, Serialize};
 use waangu_kernel::manifest::Manifest;
 use waangu_kernel::placement::Tier;
@@ -199,12 +200,7 @@ impl CellAdmin {
     async fn remove_schemas(&self, tenant: TenantId, database: &str) -> Result<(), Fault> {
         let mut client = self.client(database).await?;
         let tx = client.transaction().await.map_err(from_driver)?;
-        tx.execute(
-            "delete from waangu.home where tenant_id = $1",
-            &[&tenant.number()],
-        )
-        .await
-        .map_err(from_driver)?;
+        leave_home(&tx, tenant).await?;
         let sql = "select nspname from pg_namespace where starts_with(nspname, $1)";
         let prefix = format!("t_{}_", tenant.number());
         for row in tx.query(sql, &[&prefix]).await.map_err(from_driver)? {
@@ -224,12 +220,7 @@ impl CellAdmin {
     async fn remove_rows(&self, tenant: TenantId, database: &str) -> Result<(), Fault> {
         let mut client = self.client(database).await?;
         let tx = client.transaction().await.map_err(from_driver)?;
-        tx.execute(
-            "delete from waangu.home where tenant_id = $1",
-            &[&tenant.number()],
-        )
-        .await
-        .map_err(from_driver)?;
+        leave_home(&tx, tenant).await?;
         // The administrator's role bypasses row-level security; triggers of foreign keys are left out
         // because all of the tenant's rows go at once, whatever points at what.
         tx.batch_execute("set local session_replication_role = replica")
@@ -267,6 +258,23 @@ impl CellAdmin {
     }
 }
 
+/// Closes the tenant's door and waits for the writers inside: what they write after we have looked
+/// would stay behind.
+async fn leave_home(tx: &Transaction<'_>, tenant: TenantId) -> Result<(), Fault> {
+    tx.batch_execute("set local lock_timeout = '10s'")
+        .await
+        .map_err(from_driver)?;
+    for sql in [
+        "select pg_advisory_xact_lock($1)",
+        "delete from waangu.home where tenant_id = $1",
+    ] {
+        tx.execute(sql, &[&tenant.number()])
+            .await
+            .map_err(from_driver)?;
+    }
+    Ok(())
+}
+
 /// The statements that bring a schema from its `have` first migrations to the package's last.
 #[expect(
     clippy::format_push_string,
@@ -275,20 +283,14 @@ impl CellAdmin {
 fn upgrade_sql(schema: &str, package: &ModulePackage, have: usize) -> String {
     let name = quoted(schema);
     let module = &package.manifest.id;
-    let mut sql = format!(
-        "create schema if not exists {name} authorization waangu_owner;
-         set local role waangu_owner;
-         set local search_path = {name};\n"
-    );
-    for migration in package.migrations.iter().skip(have) {
-        sql += &migration.sql;
-        sql += ";\n";
-    }
-    sql += "reset role; reset search_path;\n";
+    let mut sql = format!("create schema if not exists {name} authorization waangu_owner;\n");
     for (number, migration) in package.migrations.iter().enumerate().skip(have) {
         sql += &format!(
-            "insert into waangu.migration (schema_name, module, number, name)
+            "select waangu.migrate({}, {});
+             insert into waangu.migration (schema_name, module, number, name)
              values ({}, {}, {number}, {});\n",
+            literal(schema),
+            literal(&migration.sql),
             literal(schema),
             literal(module.as_str()),
             literal(&migration.name),

@@ -1,0 +1,11 @@
+//! The control database through its public door, against a real PostgreSQL.
+//!
+//! All files are one binary, so they share one throw-away server; each test has a database of its
+//! own.
+
+mod directory;
+mod feed;
+mod migration;
+mod support;
+mod tenants;
+mod work;

@@ -1,0 +1,12 @@
+//! The data plane through its public door, against a real PostgreSQL, in all three tiers.
+//!
+//! All files are one binary, so they share one throw-away server; each test has tenants of its own.
+
+mod attacks;
+mod broken;
+mod isolation;
+mod preparation;
+mod proofs;
+mod provisioning;
+mod support;
+mod transactions;

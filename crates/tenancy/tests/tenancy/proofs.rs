@@ -1,0 +1,202 @@
+//! What `waangu.enter` accepts: a fresh proof for this login, tenant, epoch and kind of access.
+
+use waangu_identity::proof::{Access, ProofClaims};
+use waangu_identity::{ContextKey, Proof, RequestContext};
+use waangu_kernel::placement::Tier;
+use waangu_kernel::{Clock as _, SystemClock};
+use waangu_tenancy::{HomeState, TenantTx, sql_state};
+
+use crate::support::{Home, code, count, enter, state};
+
+/// A module could otherwise write its own ticket to any client's data.
+#[tokio::test]
+async fn forged_and_altered_proofs_are_refused() {
+    let home = Home::new(Tier::Shared).await;
+    let two = home.neighbour().await;
+    two.stock_up(1, "of two").await;
+    let good = home.context(Access::Read);
+    let own = format!("|{}|", home.tenant.number());
+    let other = format!("|{}|", two.tenant.number());
+    let forged = [
+        with_proof(&good, |proof| proof.mac = "0".repeat(64)),
+        with_proof(&good, |proof| proof.mac = String::new()),
+        with_proof(&good, |proof| proof.mac = proof.mac.to_uppercase()),
+        with_proof(&good, |proof| {
+            proof.claims = proof.claims.replacen(&own, &other, 1);
+        }),
+        with_proof(&good, |proof| {
+            proof.claims = proof.claims.replacen("|r|", "|w|", 1);
+        }),
+        with_proof(&good, |proof| proof.claims.push('x')),
+        with_proof(&good, |proof| proof.claims = String::new()),
+        with_proof(&good, |proof| proof.kid = 99),
+    ];
+    for context in forged {
+        let result = TenantTx::begin(&home.pools, &context).await;
+        assert_eq!(code(result), "context-refused", "{:?}", context.proof);
+    }
+    TenantTx::begin(&home.pools, &good).await.unwrap();
+}
+
+/// A genuine proof in the wrong hands, or too late, must be worth nothing.
+#[tokio::test]
+async fn a_proof_is_for_one_login_and_one_minute() {
+    let home = Home::new(Tier::Shared).await;
+    let now = SystemClock.unix_seconds();
+    for (login, expires, refused) in [
+        ("waangu_stock", now + 30, false),
+        ("waangu_stock", now - 1, true),
+        ("waangu_crm", now + 30, true),
+        ("postgres", now + 30, true),
+        ("", now + 30, true),
+    ] {
+        let claims = claims(&home, login, 1, expires);
+        let context = with_proof(&home.context(Access::Write), |proof| {
+            *proof = home.cell.key.prove(&claims);
+        });
+        let result = TenantTx::begin(&home.pools, &context).await;
+        if refused {
+            assert_eq!(code(result), "context-refused", "{login} {expires}");
+        } else {
+            result.unwrap();
+        }
+    }
+    let stranger = ContextKey::new(home.cell.key.kid(), [8; 32]);
+    let claims = claims(&home, "waangu_stock", 1, now + 30);
+    let context = with_proof(&home.context(Access::Write), |proof| {
+        *proof = stranger.prove(&claims);
+    });
+    let result = TenantTx::begin(&home.pools, &context).await;
+    assert_eq!(code(result), "context-refused");
+}
+
+/// A tenant that has moved would be written in two places; a suspended one would still be served.
+#[tokio::test]
+async fn another_epoch_and_a_closed_home_say_retry() {
+    for tier in Tier::ALL {
+        let home = Home::new(tier).await;
+        for epoch in [0, 2] {
+            let expires = SystemClock.unix_seconds() + 30;
+            let claims = claims(&home, "waangu_stock", epoch, expires);
+            let context = with_proof(&home.context(Access::Write), |proof| {
+                *proof = home.cell.key.prove(&claims);
+            });
+            let fault = TenantTx::begin(&home.pools, &context).await.unwrap_err();
+            assert_eq!(fault.code(), "tenant-moving", "{tier}");
+            assert_eq!(sql_state(&fault), Some("WG001"));
+        }
+        let admin = &home.cell.admin;
+        admin
+            .put_home(home.tenant, &home.placement, HomeState::Suspended)
+            .await
+            .unwrap();
+        for access in [Access::Read, Access::Write] {
+            assert_eq!(code(home.begin(access).await), "tenant-moving", "{tier}");
+        }
+        home.provision().await.unwrap();
+        home.stock_up(1, "open again").await;
+    }
+}
+
+/// A relocation waits for the last writer; one that slips in after it is lost with the old place.
+#[tokio::test]
+async fn a_frozen_tenant_lets_readers_in_and_no_writer() {
+    let home = Home::new(Tier::Shared).await;
+    let mover = home.superuser().await;
+    let number = home.tenant.number();
+    mover
+        .execute("select pg_advisory_lock($1)", &[&number])
+        .await
+        .unwrap();
+    assert_eq!(code(home.begin(Access::Write).await), "tenant-moving");
+    home.begin(Access::Read).await.unwrap();
+    mover
+        .execute("select pg_advisory_unlock($1)", &[&number])
+        .await
+        .unwrap();
+    let tx = home.write().await;
+    let sql = "select pg_try_advisory_lock($1)";
+    let row = mover.query_one(sql, &[&number]).await.unwrap();
+    assert!(!row.get::<_, bool>(0), "a writer holds the freeze off");
+    tx.commit().await.unwrap();
+}
+
+/// A GET with an injected UPDATE must not change anything.
+#[tokio::test]
+async fn a_read_proof_cannot_write() {
+    let home = Home::new(Tier::Shared).await;
+    home.stock_up(1, "kept").await;
+    for sql in [
+        "update product set name = 'changed'",
+        "insert into product (id, name) values (2, 'new')",
+        "delete from movement",
+        "set transaction read write",
+        "set transaction_read_only = off",
+        "select set_config('transaction_read_only', 'off', true)",
+    ] {
+        let mut tx = home.begin(Access::Read).await.unwrap();
+        tx.execute(sql, &[]).await.expect_err(sql);
+        drop(tx);
+        let mut tx = home.begin(Access::Read).await.unwrap();
+        tx.query("select 1 from product", &[]).await.unwrap();
+        tx.execute(sql, &[]).await.expect_err(sql);
+    }
+    assert_eq!(home.names().await, ["kept"]);
+}
+
+/// ROLLBACK TO SAVEPOINT undoes the read-only setting but not the seal: a read proof would become a
+/// write proof.
+#[tokio::test]
+async fn a_savepoint_does_not_turn_reading_into_writing() {
+    let home = Home::new(Tier::Shared).await;
+    home.stock_up(1, "kept").await;
+    let number = home.tenant.number();
+    let set = format!("select set_config('app.current_tenant', '{number}', true)");
+    for sql in [
+        "update product set name = 'changed'",
+        "delete from product",
+        "update product set name = 'x' where set_config('transaction_read_only', 'on', true) = 'on'",
+    ] {
+        let outsider = home.outsider().await;
+        outsider.batch_execute("begin; savepoint s").await.unwrap();
+        enter(&outsider, &home.context(Access::Read)).await.unwrap();
+        outsider.batch_execute("rollback to s").await.unwrap();
+        outsider.batch_execute(&set).await.unwrap();
+        assert_eq!(count(&outsider, "product").await.unwrap(), 1, "reads go on");
+        assert_eq!(outsider.execute(sql, &[]).await.unwrap(), 0, "{sql}");
+        let insert = "insert into product (tenant_id, id, name) values ($1, 2, 'new')";
+        assert_eq!(state(outsider.execute(insert, &[&number]).await), "42501");
+    }
+    assert_eq!(home.names().await, ["kept"]);
+}
+
+/// An old snapshot shows the tenant where it was before it moved: writes would go to the old place.
+#[tokio::test]
+async fn only_read_committed_is_let_in() {
+    let home = Home::new(Tier::Shared).await;
+    for level in ["repeatable read", "serializable"] {
+        let outsider = home.outsider().await;
+        let begin = format!("begin isolation level {level}");
+        outsider.batch_execute(&begin).await.unwrap();
+        let entered = enter(&outsider, &home.context(Access::Write)).await;
+        assert_eq!(state(entered), "42501", "{level}");
+    }
+}
+
+fn claims<'a>(home: &Home, login: &'a str, epoch: i64, expires: i64) -> ProofClaims<'a> {
+    ProofClaims {
+        login,
+        tenant: home.tenant.number(),
+        epoch,
+        expires,
+        access: Access::Write,
+        actor: "usr_test",
+        request: "req_test",
+    }
+}
+
+fn with_proof(context: &RequestContext, change: impl FnOnce(&mut Proof)) -> RequestContext {
+    let mut context = context.clone();
+    change(&mut context.proof);
+    context
+}

@@ -1,0 +1,309 @@
+//! The command line, asserted by a test to be consistent.
+
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use waangu_process::ServeOptions;
+
+use crate::output::Format;
+
+/// Waangu 360: one installation serves thousands of client organisations.
+#[derive(Debug, Parser)]
+#[command(name = "waangu", version, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command understands.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// The form of results.
+    #[arg(long, global = true, value_enum, default_value = "table")]
+    pub(crate) output: Format,
+    /// The state folder of a platform on this machine.
+    #[arg(
+        long,
+        global = true,
+        env = "WAANGU_STATE",
+        default_value = ".waangu",
+        value_name = "DIR"
+    )]
+    pub(crate) state: PathBuf,
+    /// The ready file that tells where the platform is (default: ready.json in the state folder).
+    #[arg(long, global = true, env = "WAANGU_READY_FILE", value_name = "FILE")]
+    pub(crate) ready_file: Option<PathBuf>,
+}
+
+impl Global {
+    /// Where the ready file is.
+    pub(crate) fn ready_path(&self) -> PathBuf {
+        self.ready_file
+            .clone()
+            .unwrap_or_else(|| self.state.join("ready.json"))
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start a whole platform on this machine: PostgreSQL, control plane, gateway, modules.
+    Up(UpOptions),
+    /// Run the control plane (admin API, directory, reconciler).
+    Control(ServeOptions),
+    /// Run the gateway.
+    Gateway(ServeOptions),
+    /// Onboard tenants and look after them.
+    #[command(subcommand)]
+    Tenant(TenantCommand),
+    /// See modules; switch them on and off for a tenant.
+    #[command(subcommand)]
+    Module(ModuleCommand),
+    /// A tenant's people.
+    #[command(subcommand)]
+    User(UserCommand),
+    /// What a tenant's people may do.
+    #[command(subcommand)]
+    Role(RoleCommand),
+    /// Who changed what.
+    #[command(subcommand)]
+    Audit(AuditCommand),
+    /// The PostgreSQL servers that hold tenants.
+    #[command(subcommand)]
+    Cell(CellCommand),
+    /// Check what the platform needs and what runs, and say how to mend what is wrong.
+    Doctor,
+    /// Print the admin API's OpenAPI 3.1 document.
+    Openapi,
+    /// Write reference documentation.
+    #[command(subcommand)]
+    Docs(DocsCommand),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UpOptions {
+    /// Onboard the demo fleet: six organisations in all three isolation models.
+    #[arg(long)]
+    pub(crate) demo: bool,
+    /// The gateway's port (default: the one used before, else 8443).
+    #[arg(long, value_name = "N")]
+    pub(crate) http_port: Option<u16>,
+    /// The folder of PostgreSQL's programs, if the one to use is not found by itself.
+    #[arg(long, env = "WAANGU_PG_BIN", value_name = "DIR")]
+    pub(crate) pg_bin: Option<PathBuf>,
+    /// Where downloaded PostgreSQL programs are kept (default: pg-cache in the state folder).
+    #[arg(long, env = "WAANGU_PG_CACHE", value_name = "DIR")]
+    pub(crate) pg_cache: Option<PathBuf>,
+    /// Where to look for programs.
+    #[arg(
+        long,
+        env = "PATH",
+        hide = true,
+        hide_env_values = true,
+        default_value = ""
+    )]
+    pub(crate) search_path: std::ffi::OsString,
+    /// How long a deleted tenant's slug stays taken, in seconds.
+    #[arg(long, default_value_t = 30 * 24 * 3600, value_name = "SECONDS")]
+    pub(crate) name_grace: i64,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TenantCommand {
+    /// Onboard a tenant and wait until it is served.
+    Create(TenantCreate),
+    /// All tenants.
+    List,
+    /// One tenant.
+    Show {
+        /// The tenant.
+        slug: String,
+    },
+    /// All tenants as a tree: country, tenant, sub-tenant.
+    Tree,
+    /// Stop serving a tenant; its data is kept.
+    Suspend {
+        /// The tenant.
+        slug: String,
+    },
+    /// Serve a suspended tenant again.
+    Resume {
+        /// The tenant.
+        slug: String,
+    },
+    /// Remove a tenant and all its data. The audit stays.
+    Delete {
+        /// The tenant.
+        slug: String,
+        /// Yes, remove all its data.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TenantCreate {
+    /// Its name in addresses: a-z, 0-9, hyphens.
+    pub(crate) slug: String,
+    /// Its name for people (default: the slug).
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// ISO 3166-1 alpha-2, such as SN.
+    #[arg(long)]
+    pub(crate) country: String,
+    /// The parent's slug.
+    #[arg(long)]
+    pub(crate) parent: Option<String>,
+    /// sme, government, fintech or multisite.
+    #[arg(long)]
+    pub(crate) profile: Option<String>,
+    /// shared, schema or dedicated (default: the profile's).
+    #[arg(long)]
+    pub(crate) tier: Option<String>,
+    /// Modules to switch on (default: the profile's).
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) modules: Option<Vec<String>>,
+    /// Makes a repeated call safe.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) idempotency_key: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModuleCommand {
+    /// Installed modules.
+    List,
+    /// Switch a module on for a tenant.
+    Enable {
+        /// The tenant.
+        slug: String,
+        /// The module.
+        module: String,
+    },
+    /// Switch a module off for a tenant; its data is kept.
+    Disable {
+        /// The tenant.
+        slug: String,
+        /// The module.
+        module: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum UserCommand {
+    /// A tenant's users.
+    List {
+        /// The tenant.
+        slug: String,
+    },
+    /// Create a user; without --password, one is made and printed once.
+    Create {
+        /// The tenant.
+        slug: String,
+        /// Its name within the tenant.
+        username: String,
+        /// Its name for people.
+        #[arg(long)]
+        name: Option<String>,
+        /// Its password.
+        #[arg(long, env = "WAANGU_PASSWORD", hide_env_values = true)]
+        password: Option<String>,
+        /// Its roles: tenant-admin, or module.role such as inventory.clerk.
+        #[arg(long = "role", value_name = "ROLE")]
+        roles: Vec<String>,
+    },
+    /// Remove a user.
+    Delete {
+        /// The tenant.
+        slug: String,
+        /// The user.
+        username: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RoleCommand {
+    /// Roles that can be given.
+    List,
+    /// Replace a user's roles.
+    Set {
+        /// The tenant.
+        slug: String,
+        /// The user.
+        username: String,
+        /// The new roles; none takes all away.
+        roles: Vec<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// The newest acts.
+    Tail {
+        /// Only this tenant's.
+        #[arg(long)]
+        tenant: Option<String>,
+        /// How many.
+        #[arg(long, default_value_t = 20)]
+        limit: u32,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CellCommand {
+    /// All cells.
+    List,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DocsCommand {
+    /// Write one page for each of the platform's errors.
+    Errors {
+        /// The folder to write to.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Print the command line's reference, in Markdown.
+    Cli,
+}
+
+/// The command line's reference, in Markdown: each command with its own help text.
+pub(crate) fn reference<C: CommandFactory>() -> String {
+    let mut text = "# Command line\n\nGenerated by `cargo xtask codegen`.\n".to_owned();
+    let mut root = C::command();
+    root.build();
+    describe(&mut text, &mut root);
+    text
+}
+
+fn describe(text: &mut String, command: &mut clap::Command) {
+    if command.get_name() == "help" {
+        return;
+    }
+    let name = command
+        .get_bin_name()
+        .unwrap_or(command.get_name())
+        .to_owned();
+    // One width everywhere, whatever terminal it was generated on.
+    let help = command.clone().term_width(100).render_long_help();
+    *text += &format!(
+        "\n## `{name}`\n\n```text\n{}\n```\n",
+        help.to_string().trim_end()
+    );
+    for sub in command.get_subcommands_mut() {
+        describe(text, sub);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+
+    use super::*;
+
+    /// A clash of options would show only when somebody uses that very command.
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,415 @@
+//! The commands that talk to the admin API, and to nothing else.
+
+use http::Method;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+use waangu_api::types::{
+    AuditView, CellView, CreateTenant, CreateUser, List, ModuleView, OperationView, PutRoles,
+    TenantList, TenantView, UserView,
+};
+use waangu_api::{Client, Ready};
+
+use crate::cli::{
+    AuditCommand, CellCommand, Cli, DocsCommand, Global, ModuleCommand, RoleCommand, TenantCommand,
+    TenantCreate, UserCommand,
+};
+use crate::failure::{Failure, Of as _};
+use crate::output::{line, print};
+
+mod tree;
+
+/// Tenants on one page of the API.
+const PAGE: usize = 200;
+
+/// Reads the ready file of the platform that is meant.
+pub(crate) fn ready(global: &Global) -> Result<Ready, Failure> {
+    let path = global.ready_path();
+    let text = std::fs::read_to_string(&path).map_err(|error| {
+        Failure::failed(format!(
+            "{}: {error}; start the platform with `waangu up`, or name its --ready-file or --state",
+            path.display()
+        ))
+    })?;
+    serde_json::from_str(&text).of(path.display())
+}
+
+/// A client of the admin API.
+fn admin(global: &Global) -> Result<Client, Failure> {
+    let ready = ready(global)?;
+    let ca = std::fs::read(&ready.ca).of(ready.ca.display())?;
+    Ok(Client::new(
+        &ready.admin.url,
+        &ca,
+        Some(&ready.admin.token),
+    )?)
+}
+
+pub(crate) async fn tenant(global: &Global, command: TenantCommand) -> Result<(), Failure> {
+    match command {
+        TenantCommand::Create(wish) => create(global, wish).await,
+        TenantCommand::List => {
+            let items = all_tenants(&admin(global)?).await?;
+            print_tenants(global, &items)
+        }
+        TenantCommand::Show { slug } => {
+            let tenant: TenantView = admin(global)?.get(&format!("/tenants/{slug}")).await?;
+            print_tenant(global, &tenant)
+        }
+        TenantCommand::Tree => {
+            let items = all_tenants(&admin(global)?).await?;
+            tree::print(global.output, &items)
+        }
+        TenantCommand::Suspend { slug } => {
+            change(global, Method::POST, &format!("/tenants/{slug}/suspend")).await
+        }
+        TenantCommand::Resume { slug } => {
+            change(global, Method::POST, &format!("/tenants/{slug}/resume")).await
+        }
+        TenantCommand::Delete { slug, yes } => {
+            if !yes {
+                return Err(Failure::usage(format!(
+                    "this removes all data of `{slug}`; say --yes if that is meant"
+                )));
+            }
+            change(global, Method::DELETE, &format!("/tenants/{slug}")).await
+        }
+    }
+}
+
+async fn create(global: &Global, wish: TenantCreate) -> Result<(), Failure> {
+    let client = admin(global)?;
+    let slug = wish.slug.clone();
+    let body = CreateTenant {
+        name: wish.name.unwrap_or_else(|| wish.slug.clone()),
+        slug: wish.slug,
+        country: wish.country,
+        parent: wish.parent,
+        profile: wish.profile,
+        tier: wish.tier,
+        modules: wish.modules,
+        ..CreateTenant::default()
+    };
+    let spinner = Spinner::new();
+    let key = wish.idempotency_key.as_deref();
+    let accepted = client
+        .change(Method::POST, "/tenants", Some(&body), key, &|operation| {
+            spinner.show(operation)
+        })
+        .await?;
+    spinner.end();
+    succeeded(&accepted.operation)?;
+    let tenant: TenantView = client.get(&format!("/tenants/{slug}")).await?;
+    print_tenant(global, &tenant)
+}
+
+/// A change without a body.
+async fn change(global: &Global, method: Method, path: &str) -> Result<(), Failure> {
+    let spinner = Spinner::new();
+    let accepted = admin(global)?
+        .change::<()>(method, path, None, None, &|operation| {
+            spinner.show(operation)
+        })
+        .await?;
+    spinner.end();
+    succeeded(&accepted.operation)?;
+    let operation = accepted.operation;
+    let row = vec![
+        operation.tenant.clone(),
+        operation.kind.clone(),
+        operation.status.clone(),
+    ];
+    print(
+        global.output,
+        &operation,
+        &["tenant", "operation", "status"],
+        vec![row],
+    )
+}
+
+fn succeeded(operation: &OperationView) -> Result<(), Failure> {
+    if operation.status == "succeeded" {
+        return Ok(());
+    }
+    let why = operation.error.as_deref().unwrap_or("no reason was given");
+    Err(Failure::failed(format!(
+        "operation {} {}: {why}",
+        operation.id, operation.status
+    )))
+}
+
+pub(crate) async fn module(global: &Global, command: ModuleCommand) -> Result<(), Failure> {
+    match command {
+        ModuleCommand::List => {
+            let list: List<ModuleView> = admin(global)?.get("/modules").await?;
+            let rows = list
+                .items
+                .iter()
+                .map(|module| {
+                    vec![
+                        module.id.clone(),
+                        module.version.clone(),
+                        module.roles.join(", "),
+                    ]
+                })
+                .collect();
+            print(
+                global.output,
+                &list.items,
+                &["module", "version", "roles"],
+                rows,
+            )
+        }
+        ModuleCommand::Enable { slug, module } => {
+            change(
+                global,
+                Method::PUT,
+                &format!("/tenants/{slug}/modules/{module}"),
+            )
+            .await
+        }
+        ModuleCommand::Disable { slug, module } => {
+            change(
+                global,
+                Method::DELETE,
+                &format!("/tenants/{slug}/modules/{module}"),
+            )
+            .await
+        }
+    }
+}
+
+pub(crate) async fn user(global: &Global, command: UserCommand) -> Result<(), Failure> {
+    let client = admin(global)?;
+    match command {
+        UserCommand::List { slug } => {
+            let list: List<UserView> = client.get(&format!("/tenants/{slug}/users")).await?;
+            print_users(global, &list.items)
+        }
+        UserCommand::Create {
+            slug,
+            username,
+            name,
+            password,
+            roles,
+        } => {
+            let body = CreateUser {
+                username,
+                display_name: name,
+                password,
+                roles,
+            };
+            let path = format!("/tenants/{slug}/users");
+            let user: UserView = client.send_json(Method::POST, &path, &body, None).await?;
+            print_users(global, &[user])
+        }
+        UserCommand::Delete { slug, username } => Ok(client
+            .delete(&format!("/tenants/{slug}/users/{username}"))
+            .await?),
+    }
+}
+
+pub(crate) async fn role(global: &Global, command: RoleCommand) -> Result<(), Failure> {
+    let client = admin(global)?;
+    match command {
+        RoleCommand::List => {
+            let list: List<ModuleView> = client.get("/modules").await?;
+            let mut roles = vec!["tenant-admin".to_owned()];
+            roles.extend(list.items.into_iter().flat_map(|module| module.roles));
+            let rows = roles.iter().map(|role| vec![role.clone()]).collect();
+            print(global.output, &roles, &["role"], rows)
+        }
+        RoleCommand::Set {
+            slug,
+            username,
+            roles,
+        } => {
+            let path = format!("/tenants/{slug}/users/{username}/roles");
+            let body = PutRoles { roles };
+            let user: UserView = client.send_json(Method::PUT, &path, &body, None).await?;
+            print_users(global, &[user])
+        }
+    }
+}
+
+pub(crate) async fn audit(global: &Global, command: AuditCommand) -> Result<(), Failure> {
+    let AuditCommand::Tail { tenant, limit } = command;
+    let only = tenant
+        .map(|slug| format!("&tenant={slug}"))
+        .unwrap_or_default();
+    let list: List<AuditView> = admin(global)?
+        .get(&format!("/audit?limit={limit}{only}"))
+        .await?;
+    let rows = list
+        .items
+        .iter()
+        .map(|event| {
+            vec![
+                event.id.to_string(),
+                event.at.to_string(),
+                event.actor.clone(),
+                event.action.clone(),
+                event.tenant.clone().unwrap_or_default(),
+                event.detail.to_string(),
+            ]
+        })
+        .collect();
+    let header = ["id", "at", "actor", "action", "tenant", "detail"];
+    print(global.output, &list.items, &header, rows)
+}
+
+pub(crate) async fn cell(global: &Global, command: CellCommand) -> Result<(), Failure> {
+    let CellCommand::List = command;
+    let list: List<CellView> = admin(global)?.get("/cells").await?;
+    let rows = list
+        .items
+        .iter()
+        .map(|cell| {
+            vec![
+                cell.id.clone(),
+                cell.region.clone(),
+                cell.environment.clone(),
+                cell.state.clone(),
+                format!("{} of {}", cell.tenants, cell.capacity),
+            ]
+        })
+        .collect();
+    let header = ["cell", "region", "environment", "state", "tenants"];
+    print(global.output, &list.items, &header, rows)
+}
+
+pub(crate) fn openapi() -> Result<(), Failure> {
+    line(
+        &waangu_control::openapi()
+            .to_pretty_json()
+            .of("OpenAPI document")?,
+    );
+    Ok(())
+}
+
+pub(crate) fn docs(command: DocsCommand) -> Result<(), Failure> {
+    match command {
+        DocsCommand::Errors { out } => {
+            std::fs::create_dir_all(&out).of(out.display())?;
+            for def in waangu_kernel::fault::ALL {
+                let file = out.join(format!("{}.md", def.code));
+                std::fs::write(&file, def.page()).of(file.display())?;
+            }
+        }
+        DocsCommand::Cli => line(&crate::cli::reference::<Cli>()),
+    }
+    Ok(())
+}
+
+async fn all_tenants(client: &Client) -> Result<Vec<TenantView>, Failure> {
+    let mut items = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let page: TenantList = client
+            .get(&format!("/tenants?limit={PAGE}{cursor}"))
+            .await?;
+        items.extend(page.items);
+        match page.next {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return Ok(items),
+        }
+    }
+}
+
+fn print_tenants(global: &Global, tenants: &[TenantView]) -> Result<(), Failure> {
+    let rows = tenants
+        .iter()
+        .map(|tenant| {
+            vec![
+                tenant.slug.clone(),
+                tenant.name.clone(),
+                tenant.country.clone(),
+                tenant.parent.clone().unwrap_or_default(),
+                tenant.placement.tier.clone(),
+                tenant.placement.cell.clone(),
+                tenant.state.clone(),
+            ]
+        })
+        .collect();
+    let header = [
+        "tenant", "name", "country", "parent", "tier", "cell", "state",
+    ];
+    print(global.output, &tenants, &header, rows)
+}
+
+fn print_tenant(global: &Global, tenant: &TenantView) -> Result<(), Failure> {
+    let modules: Vec<String> = tenant
+        .modules
+        .iter()
+        .map(|module| {
+            let state = if module.enabled { "on" } else { "off" };
+            format!("{} {} ({state})", module.module, module.version)
+        })
+        .collect();
+    let place = &tenant.placement;
+    let rows = [
+        ("id", tenant.id.clone()),
+        ("tenant", tenant.slug.clone()),
+        ("name", tenant.name.clone()),
+        ("address", tenant.url.clone()),
+        ("country", tenant.country.clone()),
+        ("parent", tenant.parent.clone().unwrap_or_default()),
+        ("profile", tenant.profile.clone().unwrap_or_default()),
+        ("state", tenant.state.clone()),
+        (
+            "placement",
+            format!(
+                "{} in {} ({}), {}",
+                place.tier, place.cell, place.region, place.database
+            ),
+        ),
+        ("because", place.reasons.join("\n")),
+        ("modules", modules.join("\n")),
+    ];
+    let rows = rows
+        .map(|(name, value)| vec![name.to_owned(), value])
+        .to_vec();
+    print(global.output, tenant, &["", "value"], rows)
+}
+
+fn print_users(global: &Global, users: &[UserView]) -> Result<(), Failure> {
+    let rows = users
+        .iter()
+        .map(|user| {
+            vec![
+                user.username.clone(),
+                user.display_name.clone(),
+                user.roles.join(", "),
+                user.password.clone().unwrap_or_default(),
+            ]
+        })
+        .collect();
+    print(
+        global.output,
+        &json!(users),
+        &["user", "name", "roles", "password"],
+        rows,
+    )
+}
+
+/// A spinner on stderr while an operation runs; silent where stderr is not a terminal.
+struct Spinner(ProgressBar);
+
+impl Spinner {
+    fn new() -> Self {
+        let bar = ProgressBar::new(100);
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {bar:30} {percent}% {msg}") {
+            bar.set_style(style);
+        }
+        Self(bar)
+    }
+
+    fn show(&self, operation: &OperationView) {
+        self.0
+            .set_position(u64::try_from(operation.percent).unwrap_or(0));
+        self.0.set_message(operation.step.clone());
+    }
+
+    fn end(&self) {
+        self.0.finish_and_clear();
+    }
+}

@@ -1,0 +1,193 @@
+//! Configuration files of the control plane and the gateway. They hold secrets: mode 0600.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use waangu_control::{CellSecrets, DirectoryConfig, Topology};
+use waangu_identity::{ContextKey, SigningKey, TokenIssuer};
+use waangu_kernel::{CellId, ModuleId};
+use waangu_tenancy::{CellAdminConfig, LoginSecret, ModulePackage};
+
+use crate::failure::{Failure, Of as _};
+
+/// A key that proves tenant contexts to PostgreSQL.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KeyFile {
+    /// Its number.
+    pub(crate) kid: i32,
+    /// 32 bytes, base64.
+    pub(crate) secret: String,
+}
+
+impl KeyFile {
+    /// The key.
+    pub(crate) fn key(&self) -> Result<ContextKey, Failure> {
+        let bytes = STANDARD.decode(&self.secret).of("context key")?;
+        let secret: [u8; 32] = bytes
+            .try_into()
+            .map_err(|_wrong_length| Failure::failed("the context key does not have 32 bytes"))?;
+        Ok(ContextKey::new(self.kid, secret))
+    }
+}
+
+/// A cell's administrator and the modules' passwords on it.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CellFile {
+    /// The cell.
+    pub(crate) id: CellId,
+    /// Host name or address.
+    pub(crate) host: String,
+    /// TCP port.
+    pub(crate) port: u16,
+    /// The administrator.
+    pub(crate) user: String,
+    /// Its password.
+    pub(crate) password: String,
+    /// Password of each module's login.
+    pub(crate) logins: BTreeMap<ModuleId, String>,
+}
+
+/// `control.toml`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ControlFile {
+    /// The control database.
+    pub(crate) registry_dsn: String,
+    /// `dev`, `test`, `preprod` or `prod`.
+    pub(crate) environment: String,
+    /// The domain whose sub-domains are tenants.
+    pub(crate) domain: String,
+    /// The gateway's port, as clients see it.
+    pub(crate) public_port: u16,
+    /// How long a deleted tenant's slug stays taken, in seconds.
+    pub(crate) name_grace_seconds: i64,
+    /// SHA-256 of the operator's token, hex.
+    pub(crate) operator_token_sha256: String,
+    /// The directory's issuer.
+    pub(crate) issuer: String,
+    /// The directory's signing key, PKCS#8.
+    pub(crate) directory_key: PathBuf,
+    /// A folder of module packages (`waangu-<module> package`).
+    pub(crate) packages: PathBuf,
+    /// Keys that prove contexts, the current one first.
+    pub(crate) context_keys: Vec<KeyFile>,
+    /// The cells.
+    pub(crate) cells: Vec<CellFile>,
+    /// The world.
+    pub(crate) topology: Topology,
+}
+
+impl ControlFile {
+    /// What the control plane is told.
+    pub(crate) fn into_config(self) -> Result<waangu_control::Config, Failure> {
+        let key = read_signing_key(&self.directory_key)?;
+        let cells = self.cells.into_iter().map(cell_secrets).collect();
+        let keys = self
+            .context_keys
+            .iter()
+            .map(KeyFile::key)
+            .collect::<Result<_, _>>()?;
+        Ok(waangu_control::Config {
+            registry_dsn: self.registry_dsn,
+            domain: self.domain,
+            public_port: self.public_port,
+            name_grace_seconds: self.name_grace_seconds,
+            cells,
+            context_keys: keys,
+            packages: read_packages(&self.packages)?,
+            topology: self.topology,
+            operator: (self.operator_token_sha256, "up".to_owned()),
+            directory: DirectoryConfig {
+                issuer: self.issuer,
+                key: TokenIssuer::new(key),
+                password_grant: self.environment == "dev",
+            },
+            environment: self.environment,
+        })
+    }
+}
+
+/// `gateway.toml`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GatewayFile {
+    /// The domain whose sub-domains are tenants.
+    pub(crate) domain: String,
+    /// The gateway's port, as clients see it.
+    pub(crate) public_port: u16,
+    /// Where the control plane answers.
+    pub(crate) control: SocketAddr,
+    /// The control database, as `waangu_gateway`.
+    pub(crate) registry_dsn: String,
+    /// The directory's issuer.
+    pub(crate) issuer: String,
+    /// Certificate chain, PEM.
+    pub(crate) certificate: PathBuf,
+    /// Its private key, PEM.
+    pub(crate) private_key: PathBuf,
+    /// The key that signs contexts, PKCS#8.
+    pub(crate) context_signing_key: PathBuf,
+    /// The key that proves them to PostgreSQL.
+    pub(crate) context_key: KeyFile,
+    /// Where each module answers.
+    pub(crate) modules: BTreeMap<ModuleId, SocketAddr>,
+}
+
+/// Reads a configuration file.
+pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> {
+    let text = std::fs::read_to_string(path).of(path.display())?;
+    toml::from_str(&text).of(path.display())
+}
+
+/// Reads a signing key.
+pub(crate) fn read_signing_key(path: &Path) -> Result<SigningKey, Failure> {
+    let bytes = std::fs::read(path).of(path.display())?;
+    SigningKey::from_pkcs8(&bytes).of(path.display())
+}
+
+fn cell_secrets(cell: CellFile) -> CellSecrets {
+    let CellFile {
+        id,
+        host,
+        port,
+        user,
+        password,
+        logins,
+    } = cell;
+    let logins = logins
+        .into_iter()
+        .map(|(module, password)| LoginSecret { module, password })
+        .collect();
+    CellSecrets {
+        admin: CellAdminConfig {
+            id,
+            host,
+            port,
+            user,
+            password,
+        },
+        logins,
+    }
+}
+
+fn read_packages(folder: &Path) -> Result<Vec<ModulePackage>, Failure> {
+    let mut packages = Vec::new();
+    for entry in std::fs::read_dir(folder).of(folder.display())? {
+        let path = entry.of(folder.display())?.path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "json")
+        {
+            let text = std::fs::read_to_string(&path).of(path.display())?;
+            packages.push(serde_json::from_str(&text).of(path.display())?);
+        }
+    }
+    Ok(packages)
+}

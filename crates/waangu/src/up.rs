@@ -1,0 +1,304 @@
+//! `waangu up`: a whole platform on one machine, every part a process of its own.
+//!
+//! Reads top to bottom: state folder → secrets → TLS → PostgreSQL → control plane, modules, gateway →
+//! demo fleet → ready file → wait → stop. What stops first is what needs the others: gateway, modules
+//! and control plane together, then PostgreSQL.
+//!
+//! Invariant: whatever happens, a start on the same folder finds everything as it was.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use waangu_api::{Client, Ready};
+use waangu_control::Topology;
+use waangu_kernel::{CellId, ModuleId, SystemClock};
+
+use crate::cli::{Global, UpOptions};
+use crate::failure::{Failure, Of as _};
+use crate::output::talk;
+
+mod children;
+mod demo;
+mod files;
+mod packages;
+mod postgres;
+mod progress;
+mod ready;
+mod secrets;
+mod state;
+mod tls;
+
+use children::{ChildSpec, bind_free};
+use files::Layout;
+use postgres::Server;
+use progress::Progress;
+use secrets::Secrets;
+use state::State;
+
+/// The domain of a development platform (names below it reach loopback without DNS, RFC 6761 §6.3).
+const DOMAIN: &str = "waangu.localhost";
+
+/// The gateway's port unless told otherwise.
+const PORT: u16 = 8443;
+
+const TOPOLOGY: &str = include_str!("../topology/dev.toml");
+
+/// What runs.
+struct Platform {
+    /// Ends gateway, modules and control plane.
+    stop: CancellationToken,
+    /// Ends PostgreSQL.
+    stop_databases: CancellationToken,
+    services: TaskTracker,
+    databases: TaskTracker,
+}
+
+/// Starts the platform, keeps it running, and stops it when told to.
+pub(crate) async fn run(global: &Global, options: UpOptions) -> Result<(), Failure> {
+    waangu_process::log("warn");
+    let state = State::open(&global.state)?;
+    let ready_path = global.ready_file.clone();
+    forget_ready(&state, ready_path.as_deref())?;
+    let platform = Platform {
+        stop: CancellationToken::new(),
+        stop_databases: CancellationToken::new(),
+        services: TaskTracker::new(),
+        databases: TaskTracker::new(),
+    };
+    let mut told = Told::new()?;
+    let mut progress = Progress::begin();
+    let started = tokio::select! {
+        started = start(&state, &options, &platform, &mut progress) => started,
+        () = told.wait() => Err(Failure::failed("stopped before everything ran")),
+    };
+    let outcome = match started {
+        Ok(ready) => {
+            let (took, phases) = progress.end();
+            ready::publish(&state, ready_path.as_deref(), &ready, took, &phases)?;
+            told.wait().await;
+            Ok(())
+        }
+        Err(failure) => Err(failure),
+    };
+    talk("stopping …");
+    forget_ready(&state, ready_path.as_deref())?;
+    platform.shut_down().await;
+    talk("stopped");
+    outcome
+}
+
+async fn start(
+    state: &State,
+    options: &UpOptions,
+    platform: &Platform,
+    progress: &mut Progress,
+) -> Result<Ready, Failure> {
+    progress.phase("prepare");
+    let programs = packages::Programs::find()?;
+    let modules = programs.export(state).await?;
+    let topology: Topology = toml::from_str(TOPOLOGY).of("topology")?;
+    let cells: Vec<CellId> = topology.cells.iter().map(|cell| cell.id.clone()).collect();
+    let secrets = Secrets::load(state, &cells, &modules)?;
+    let gateway = bind_gateway(state, options.http_port)?;
+    let port = gateway.local_addr().of("gateway socket")?.port();
+    let tls = tls::ensure(state, DOMAIN, &SystemClock)?;
+
+    progress.phase("start PostgreSQL");
+    let servers = start_databases(state, options, &secrets, &topology, platform, progress).await?;
+    let first = servers
+        .first()
+        .ok_or_else(|| Failure::failed("the topology has no cell"))?;
+    postgres::prepare_control(first, &secrets).await?;
+
+    progress.phase("start control plane, modules and gateway");
+    let layout = Layout {
+        state,
+        secrets: &secrets,
+        servers: &servers,
+        topology: &topology,
+        tls: &tls,
+        domain: DOMAIN,
+        port,
+        name_grace_seconds: options.name_grace,
+    };
+    start_services(&layout, &programs, &modules, gateway, platform).await?;
+
+    let mut ready = ready::describe(&layout)?;
+    if options.demo {
+        progress.phase("onboard the demo fleet");
+        ready.demo = Some(demo::seed(&ready, &secrets.demo_password, progress).await?);
+    }
+    Ok(ready)
+}
+
+async fn start_databases(
+    state: &State,
+    options: &UpOptions,
+    secrets: &Secrets,
+    topology: &Topology,
+    platform: &Platform,
+    progress: &Progress,
+) -> Result<Vec<Server>, Failure> {
+    let binaries = postgres::find(state, options, progress).await?;
+    let note = |text: &str| progress.note(text);
+    let starting = topology
+        .cells
+        .iter()
+        .map(|cell| postgres::start(state, &binaries, secrets, cell, &note));
+    let mut servers = Vec::new();
+    for started in futures_util::future::join_all(starting).await {
+        let (server, cluster) = started?;
+        let stop = platform.stop_databases.clone();
+        platform.databases.spawn(report(postgres::supervise(
+            server.id.clone(),
+            cluster,
+            stop,
+        )));
+        servers.push(server);
+    }
+    Ok(servers)
+}
+
+async fn start_services(
+    layout: &Layout<'_>,
+    programs: &packages::Programs,
+    modules: &[ModuleId],
+    gateway: Arc<TcpListener>,
+    platform: &Platform,
+) -> Result<(), Failure> {
+    let control = bind_free()?;
+    let mut sockets = Vec::new();
+    for module in modules {
+        sockets.push((module.clone(), bind_free()?));
+    }
+    let addresses: Vec<(ModuleId, SocketAddr)> = sockets
+        .iter()
+        .map(|(module, socket)| Ok((module.clone(), socket.local_addr().of(module)?)))
+        .collect::<Result<_, Failure>>()?;
+    let control_address = control.local_addr().of("control socket")?;
+    let control_file = layout.write_control()?;
+    let gateway_file = layout.write_gateway(control_address, &addresses)?;
+
+    let (deaths, mut died) = mpsc::channel(8);
+    let launch = |spec: ChildSpec| {
+        let task = children::supervise(spec, platform.stop.clone(), deaths.clone());
+        platform.services.spawn(report(task));
+    };
+    launch(layout.role("control", &control_file, control)?);
+    for (module, socket) in sockets {
+        let file = layout.write_module(&module)?;
+        launch(layout.module(programs, &module, &file, socket)?);
+    }
+    launch(layout.role("gateway", &gateway_file, gateway)?);
+    drop(deaths);
+
+    let healthy = async {
+        probe(&format!("http://{control_address}"), layout, "/healthz").await?;
+        for (_, address) in &addresses {
+            probe(&format!("http://{address}"), layout, "/healthz").await?;
+        }
+        probe(&layout.origin(""), layout, "/healthz").await
+    };
+    tokio::select! {
+        healthy = healthy => healthy,
+        Some(last_words) = died.recv() => Err(Failure::failed(last_words)),
+    }
+}
+
+/// Waits until something answers; its socket exists already, so the request waits in its queue.
+async fn probe(base: &str, layout: &Layout<'_>, path: &str) -> Result<(), Failure> {
+    let ca = std::fs::read(&layout.tls.ca).of(layout.tls.ca.display())?;
+    let client = Client::new(base, &ca, None)?;
+    for _attempt in 0..600 {
+        match client.probe(path).await {
+            Ok(()) => return Ok(()),
+            Err(error) => tracing::debug!(base, "not healthy yet: {error}"),
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    Err(Failure::failed(format!(
+        "{base}{path} does not become healthy; see the logs"
+    )))
+}
+
+impl Platform {
+    async fn shut_down(&self) {
+        self.stop.cancel();
+        self.services.close();
+        self.services.wait().await;
+        self.stop_databases.cancel();
+        self.databases.close();
+        self.databases.wait().await;
+    }
+}
+
+/// Logs how a supervised task ended.
+async fn report(task: impl Future<Output = Result<(), Failure>>) {
+    if let Err(failure) = task.await {
+        tracing::error!("{failure}");
+    }
+}
+
+/// The signals that end the platform.
+struct Told {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
+}
+
+impl Told {
+    fn new() -> Result<Self, Failure> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).of("SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).of("SIGINT")?,
+            hangup: signal(SignalKind::hangup()).of("SIGHUP")?,
+        })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            _ = self.hangup.recv() => {}
+        }
+    }
+}
+
+/// Binds the gateway's port: the one asked for, the one used before, or the usual one.
+fn bind_gateway(state: &State, asked: Option<u16>) -> Result<Arc<TcpListener>, Failure> {
+    let before = state
+        .read("port")?
+        .and_then(|text| text.trim().parse().ok());
+    let port = asked.or(before).unwrap_or(PORT);
+    let listener = TcpListener::bind(("127.0.0.1", port)).map_err(|error| {
+        Failure::failed(match error.kind() {
+            std::io::ErrorKind::AddrInUse => format!(
+                "port {port} is in use by another program; stop that one, or choose another with \
+                 --http-port"
+            ),
+            _ => format!("can't listen on port {port}: {error}; choose another with --http-port"),
+        })
+    })?;
+    let port = listener.local_addr().of("gateway socket")?.port();
+    state.write("port", format!("{port}\n").as_bytes())?;
+    Ok(Arc::new(listener))
+}
+
+/// A ready file tells of a platform that runs; ours does not run yet, or any more.
+fn forget_ready(state: &State, other: Option<&Path>) -> Result<(), Failure> {
+    let own: PathBuf = state.path("ready.json");
+    for path in [Some(own.as_path()), other].into_iter().flatten() {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).of(path.display());
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,191 @@
+//! Configuration files of the processes of one platform, and how to start them.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Serialize;
+use waangu_control::Topology;
+use waangu_identity::{PublicKey, sha256_hex};
+use waangu_kernel::ModuleId;
+use waangu_tenancy::CellAddress;
+
+use super::children::ChildSpec;
+use super::packages::Programs;
+use super::postgres::{CONTROL_DATABASE, SUPERUSER, Server};
+use super::secrets::{Secrets, signing_key};
+use super::state::State;
+use super::tls::Tls;
+use crate::config::{CellFile, ControlFile, GatewayFile, read_signing_key};
+use crate::failure::{Failure, Of as _};
+
+/// Everything that the files are made from.
+pub(crate) struct Layout<'a> {
+    pub(crate) state: &'a State,
+    pub(crate) secrets: &'a Secrets,
+    pub(crate) servers: &'a [Server],
+    pub(crate) topology: &'a Topology,
+    pub(crate) tls: &'a Tls,
+    pub(crate) domain: &'a str,
+    pub(crate) port: u16,
+    pub(crate) name_grace_seconds: i64,
+}
+
+/// A module's configuration file.
+#[derive(Serialize)]
+struct ModuleFile {
+    gateway_keys: Vec<PublicKey>,
+    cells: Vec<CellAddress>,
+}
+
+impl Layout<'_> {
+    /// `https://[label.]domain:port`.
+    pub(crate) fn origin(&self, label: &str) -> String {
+        let dot = if label.is_empty() { "" } else { "." };
+        format!("https://{label}{dot}{}:{}", self.domain, self.port)
+    }
+
+    /// The control database's DSN for a login.
+    pub(crate) fn registry_dsn(&self, login: &str, password: &str) -> Result<String, Failure> {
+        let first = self
+            .servers
+            .first()
+            .ok_or_else(|| Failure::failed("there is no cell"))?;
+        Ok(first.dsn(login, password, CONTROL_DATABASE))
+    }
+
+    /// The password of a module's login.
+    pub(crate) fn module_password(&self, module: &ModuleId) -> Result<&str, Failure> {
+        let password = self.secrets.modules.get(module).map(String::as_str);
+        password.ok_or_else(|| Failure::failed(format!("module {module} has no password")))
+    }
+
+    /// Writes the control plane's file.
+    pub(crate) fn write_control(&self) -> Result<PathBuf, Failure> {
+        let mut topology = self.topology.clone();
+        for cell in &mut topology.cells {
+            if let Some(server) = self.servers.iter().find(|server| server.id == cell.id) {
+                (cell.host, cell.port) = ("127.0.0.1".to_owned(), server.port);
+            }
+        }
+        let file = ControlFile {
+            registry_dsn: self.registry_dsn("waangu_control", &self.secrets.control_password)?,
+            environment: "dev".to_owned(),
+            domain: self.domain.to_owned(),
+            public_port: self.port,
+            name_grace_seconds: self.name_grace_seconds,
+            operator_token_sha256: sha256_hex(self.secrets.operator_token.as_bytes()),
+            issuer: self.origin("login"),
+            directory_key: signing_key(self.state, "keys/directory.p8")?,
+            packages: self.state.path("packages"),
+            context_keys: vec![self.secrets.context_key.clone()],
+            cells: self
+                .servers
+                .iter()
+                .map(|server| self.cell(server))
+                .collect(),
+            topology,
+        };
+        self.state.write_toml("run/control.toml", &file)
+    }
+
+    /// Writes the gateway's file.
+    pub(crate) fn write_gateway(
+        &self,
+        control: SocketAddr,
+        modules: &[(ModuleId, SocketAddr)],
+    ) -> Result<PathBuf, Failure> {
+        let file = GatewayFile {
+            domain: self.domain.to_owned(),
+            public_port: self.port,
+            control,
+            registry_dsn: self.registry_dsn("waangu_gateway", &self.secrets.gateway_password)?,
+            issuer: self.origin("login"),
+            certificate: self.tls.certificate.clone(),
+            private_key: self.tls.private_key.clone(),
+            context_signing_key: signing_key(self.state, "keys/gateway.p8")?,
+            context_key: self.secrets.context_key.clone(),
+            modules: modules.iter().cloned().collect::<BTreeMap<_, _>>(),
+        };
+        self.state.write_toml("run/gateway.toml", &file)
+    }
+
+    /// Writes a module's file: it holds this module's passwords and no other secret.
+    pub(crate) fn write_module(&self, module: &ModuleId) -> Result<PathBuf, Failure> {
+        let key = read_signing_key(&signing_key(self.state, "keys/gateway.p8")?)?;
+        let password = self.module_password(module)?;
+        let cells = self
+            .servers
+            .iter()
+            .map(|server| CellAddress {
+                id: server.id.clone(),
+                host: "127.0.0.1".to_owned(),
+                port: server.port,
+                password: password.to_owned(),
+            })
+            .collect();
+        let file = ModuleFile {
+            gateway_keys: vec![key.public().clone()],
+            cells,
+        };
+        self.state.write_toml(&format!("run/{module}.toml"), &file)
+    }
+
+    /// How to start the control plane or the gateway.
+    pub(crate) fn role(
+        &self,
+        name: &str,
+        config: &Path,
+        listener: Arc<TcpListener>,
+    ) -> Result<ChildSpec, Failure> {
+        let program = std::env::current_exe().of("this program")?;
+        Ok(self.child(name, program, name, config, listener))
+    }
+
+    /// How to start a module.
+    pub(crate) fn module(
+        &self,
+        programs: &Programs,
+        module: &ModuleId,
+        config: &Path,
+        listener: Arc<TcpListener>,
+    ) -> Result<ChildSpec, Failure> {
+        let program = programs.module(module)?.to_owned();
+        Ok(self.child(module.as_str(), program, "serve", config, listener))
+    }
+
+    fn child(
+        &self,
+        name: &str,
+        program: PathBuf,
+        command: &str,
+        config: &Path,
+        listener: Arc<TcpListener>,
+    ) -> ChildSpec {
+        let config = config.display().to_string();
+        ChildSpec {
+            name: name.to_owned(),
+            program,
+            args: vec![
+                command.to_owned(),
+                "--supervised".to_owned(),
+                "--config".to_owned(),
+                config,
+            ],
+            listener,
+            log: self.state.path(&format!("log/{name}.log")),
+        }
+    }
+
+    fn cell(&self, server: &Server) -> CellFile {
+        CellFile {
+            id: server.id.clone(),
+            host: "127.0.0.1".to_owned(),
+            port: server.port,
+            user: SUPERUSER.to_owned(),
+            password: server.password.clone(),
+            logins: self.secrets.modules.clone(),
+        }
+    }
+}

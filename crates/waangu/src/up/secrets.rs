@@ -1,0 +1,89 @@
+//! Passwords, tokens and keys: made on the first start, kept in the state folder.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use waangu_identity::{SigningKey, random_bytes, random_secret};
+use waangu_kernel::{CellId, ModuleId};
+
+use super::state::State;
+use crate::config::KeyFile;
+use crate::failure::{Failure, Of as _};
+
+/// `secrets.toml`.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Secrets {
+    /// The operator's bearer token.
+    pub(crate) operator_token: String,
+    /// The password of every demo user.
+    pub(crate) demo_password: String,
+    /// Login `waangu_control`.
+    pub(crate) control_password: String,
+    /// Login `waangu_gateway`.
+    pub(crate) gateway_password: String,
+    /// Proves contexts to PostgreSQL.
+    pub(crate) context_key: KeyFile,
+    /// The administrator's password of each cell.
+    pub(crate) cells: BTreeMap<CellId, String>,
+    /// Each module's password.
+    pub(crate) modules: BTreeMap<ModuleId, String>,
+}
+
+impl Secrets {
+    /// Reads the secrets, or makes what is missing.
+    pub(crate) fn load(
+        state: &State,
+        cells: &[CellId],
+        modules: &[ModuleId],
+    ) -> Result<Self, Failure> {
+        let mut secrets = match state.read("secrets.toml")? {
+            Some(text) => toml::from_str(&text).of("secrets.toml")?,
+            None => Self::make()?,
+        };
+        for cell in cells {
+            if !secrets.cells.contains_key(cell) {
+                secrets.cells.insert(cell.clone(), secret()?);
+            }
+        }
+        for module in modules {
+            if !secrets.modules.contains_key(module) {
+                secrets.modules.insert(module.clone(), secret()?);
+            }
+        }
+        state.write_toml("secrets.toml", &secrets)?;
+        Ok(secrets)
+    }
+
+    fn make() -> Result<Self, Failure> {
+        Ok(Self {
+            operator_token: format!("wgo_{}", secret()?),
+            demo_password: random_secret::<12>().of("random")?,
+            control_password: secret()?,
+            gateway_password: secret()?,
+            context_key: KeyFile {
+                kid: 1,
+                secret: STANDARD.encode(random_bytes::<32>().of("random")?),
+            },
+            cells: BTreeMap::new(),
+            modules: BTreeMap::new(),
+        })
+    }
+}
+
+/// The file of a signing key, made on the first start.
+pub(crate) fn signing_key(state: &State, name: &str) -> Result<PathBuf, Failure> {
+    let path = state.path(name);
+    if !path.exists() {
+        let key = SigningKey::generate_pkcs8().of("key")?;
+        state.write(name, &key)?;
+    }
+    Ok(path)
+}
+
+/// 24 random bytes, URL-safe.
+fn secret() -> Result<String, Failure> {
+    random_secret::<24>().of("random")
+}

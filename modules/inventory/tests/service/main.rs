@@ -1,0 +1,19 @@
+//! The module as a process, called over HTTP with contexts as the gateway signs them, in front of a
+//! real PostgreSQL in which its tenants stand in all three tiers.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on stops where it stands"
+)]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a test stands where the platform stands: it starts the module and calls it"
+)]
+
+mod batches;
+mod catalogue;
+mod moves;
+mod rush;
+mod support;
