@@ -31,8 +31,17 @@ pub(crate) async fn gone(pids: &[Pid], limit: Duration) -> bool {
 
 /// Whether the process runs; one that only waits for its parent to take note does not.
 pub(crate) fn is_alive(pid: Pid) -> bool {
-    let exists = !matches!(test_kill_process(pid), Err(rustix::io::Errno::SRCH));
-    exists && !platform::is_zombie(pid)
+    exists(pid) && !platform::is_zombie(pid)
+}
+
+/// Whether the process has ended, but its parent has not taken note. In a container whose first
+/// process reaps nobody, it stays so for ever; PostgreSQL takes it for a running server.
+pub(crate) fn is_zombie(pid: Pid) -> bool {
+    exists(pid) && platform::is_zombie(pid)
+}
+
+fn exists(pid: Pid) -> bool {
+    !matches!(test_kill_process(pid), Err(rustix::io::Errno::SRCH))
 }
 
 /// Whether the process is a server (or one of its backends) of this data folder; `None` when that

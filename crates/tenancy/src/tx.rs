@@ -57,15 +57,30 @@ impl TenantTx {
     /// `tenant-moving` when the tenant is frozen or elsewhere; `context-refused` when PostgreSQL does
     /// not accept the proof; `database-unavailable`.
     pub async fn begin(pools: &Pools, context: &RequestContext) -> Result<Self, Fault> {
+        match Self::attempt(pools, context).await {
+            // What another request did to the connection is not this one's fault; nothing has
+            // happened yet.
+            Err((Progress::Spoilt, _)) => Self::attempt(pools, context).await,
+            other => other,
+        }
+        .map_err(|(_, fault)| fault)
+    }
+
+    async fn attempt(pools: &Pools, context: &RequestContext) -> Result<Self, (Progress, Fault)> {
         let database = context.placement.database(context.tenant);
-        let client = pools.get(&context.placement.cell, &database).await?;
+        let client = pools
+            .get(&context.placement.cell, &database)
+            .await
+            .map_err(|fault| (Progress::Failed, fault))?;
         let mut tx = Self {
             client: Some(client),
             progress: Progress::Busy,
         };
         let entered = tx.enter(context).await;
-        tx.settle(entered, refusal)?;
-        Ok(tx)
+        match tx.settle(entered, refusal) {
+            Ok(()) => Ok(tx),
+            Err(fault) => Err((tx.progress, fault)),
+        }
     }
 
     async fn enter(&self, context: &RequestContext) -> Result<(), tokio_postgres::Error> {

@@ -287,10 +287,15 @@ fn describe(text: &mut String, command: &mut clap::Command) {
         .to_owned();
     // One width everywhere, whatever terminal it was generated on.
     let help = command.clone().term_width(100).render_long_help();
-    *text += &format!(
-        "\n## `{name}`\n\n```text\n{}\n```\n",
-        help.to_string().trim_end()
-    );
+    let help = help.to_string();
+    *text += &[
+        "\n## `",
+        &name,
+        "`\n\n```text\n",
+        help.trim_end(),
+        "\n```\n",
+    ]
+    .concat();
     for sub in command.get_subcommands_mut() {
         describe(text, sub);
     }

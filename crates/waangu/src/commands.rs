@@ -93,7 +93,7 @@ async fn create(global: &Global, wish: TenantCreate) -> Result<(), Failure> {
     let key = wish.idempotency_key.as_deref();
     let accepted = client
         .change(Method::POST, "/tenants", Some(&body), key, &|operation| {
-            spinner.show(operation)
+            spinner.show(operation);
         })
         .await?;
     spinner.end();
@@ -107,7 +107,7 @@ async fn change(global: &Global, method: Method, path: &str) -> Result<(), Failu
     let spinner = Spinner::new();
     let accepted = admin(global)?
         .change::<()>(method, path, None, None, &|operation| {
-            spinner.show(operation)
+            spinner.show(operation);
         })
         .await?;
     spinner.end();

@@ -29,27 +29,27 @@ enum Verdict {
 struct Finding {
     check: String,
     verdict: Verdict,
-    finding: String,
+    found: String,
     mend: String,
 }
 
 impl Finding {
-    fn fine(check: &str, finding: impl Into<String>) -> Self {
-        let (check, finding) = (check.to_owned(), finding.into());
+    fn fine(check: &str, found: impl Into<String>) -> Self {
+        let (check, found) = (check.to_owned(), found.into());
         Self {
             check,
             verdict: Verdict::Fine,
-            finding,
+            found,
             mend: String::new(),
         }
     }
 
-    fn bad(check: &str, verdict: Verdict, finding: impl Into<String>, mend: &str) -> Self {
-        let (check, finding, mend) = (check.to_owned(), finding.into(), mend.to_owned());
+    fn bad(check: &str, verdict: Verdict, found: impl Into<String>, mend: &str) -> Self {
+        let (check, found, mend) = (check.to_owned(), found.into(), mend.to_owned());
         Self {
             check,
             verdict,
-            finding,
+            found,
             mend,
         }
     }
@@ -79,7 +79,7 @@ pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
             vec![
                 verdict.to_owned(),
                 finding.check.clone(),
-                finding.finding.clone(),
+                finding.found.clone(),
                 finding.mend.clone(),
             ]
         })
@@ -129,7 +129,7 @@ fn state_folder(folder: &Path, findings: &mut Vec<Finding>) {
             continue;
         };
         let mode = metadata.permissions().mode() & 0o777;
-        findings.push(if mode & 0o077 == 0 {
+        findings.push(if mode.trailing_zeros() >= 6 {
             Finding::fine("secret file", format!("{name} is its owner's only"))
         } else {
             let finding = format!("{name} has mode {mode:o}");
@@ -234,7 +234,9 @@ async fn version(dsn: &str) -> Result<String, String> {
     let connected = tokio_postgres::connect(dsn, NoTls).await;
     let (client, connection) = connected.map_err(|error| error.to_string())?;
     let asked = async {
-        let row = client.query_one("select current_setting('server_version')", &[]).await?;
+        let row = client
+            .query_one("select current_setting('server_version')", &[])
+            .await?;
         row.try_get(0)
     };
     tokio::select! {

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal};
 
 use crate::{
     error::{Doing, Error},
-    process::{gone, is_alive, serves, serving, signal},
+    process::{gone, is_alive, is_zombie, serves, serving, signal},
 };
 
 const AFTER_QUIT: Duration = Duration::from_secs(8);
@@ -21,12 +21,18 @@ const AFTER_KILL: Duration = Duration::from_secs(5);
 /// Ends whatever serves `data`; a fast shutdown may take `patience` before it gets less polite.
 pub(crate) async fn end_orphans(data: &Path, patience: Duration) -> Result<(), Error> {
     let lock_file = data.join("postmaster.pid");
-    // PostgreSQL copes with the number of a process that is gone on its own.
     if let Some(number) = recorded_pid(&lock_file)
         && let Some(pid) = number.checked_abs().and_then(Pid::from_raw)
-        && is_alive(pid)
     {
-        match serves(pid, data) {
+        let server = if is_zombie(pid) {
+            Some(false)
+        } else if is_alive(pid) {
+            serves(pid, data)
+        } else {
+            // PostgreSQL copes with the number of a process that is gone on its own.
+            None
+        };
+        match server {
             Some(true) if number < 0 => {
                 let pid = pid.as_raw_pid();
                 return Err(Error::SingleUser {

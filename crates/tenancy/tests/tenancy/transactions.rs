@@ -121,8 +121,8 @@ async fn a_changed_table_spoils_a_connection_once() {
             Err(_) => failed += 1,
         }
     }
-    // At most one for each connection that had the old form.
-    assert!(failed <= 2, "{failed} failures");
+    // At most one for each connection that had the old form, of the four transactions before.
+    assert!(failed <= 4, "{failed} failures");
     assert_eq!(read().await.unwrap(), 1);
 }
 

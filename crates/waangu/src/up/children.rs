@@ -72,6 +72,8 @@ pub(crate) async fn supervise(
     loop {
         let began = Instant::now();
         let mut child = spawn(&spec)?;
+        // `wait` would close it, and the child would take that for our death.
+        let _lifeline = child.stdin.take();
         let status = tokio::select! {
             status = child.wait() => status,
             () = stop.cancelled() => return end(&spec, child).await,
@@ -137,7 +139,7 @@ async fn end(spec: &ChildSpec, mut child: Child) -> Result<(), Failure> {
         .and_then(Pid::from_raw);
     if let Some(pid) = pid {
         // It may have ended in this very moment; then there is nobody to tell.
-        drop(kill_process(pid, Signal::TERM));
+        let _already_gone = kill_process(pid, Signal::TERM);
     }
     if tokio::time::timeout(PATIENCE, child.wait()).await.is_err() {
         tracing::warn!(

@@ -1,4 +1,4 @@
-//! The programs of a platform: this one, and one for each module beside it.
+//! The programs of a platform's modules, which stand beside this one.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -12,8 +12,6 @@ use crate::failure::{Failure, Of as _};
 /// Where the programs are.
 #[derive(Debug)]
 pub(crate) struct Programs {
-    /// This program.
-    pub(crate) waangu: PathBuf,
     modules: Vec<(ModuleId, PathBuf)>,
 }
 
@@ -36,7 +34,7 @@ impl Programs {
                 folder.display()
             )));
         }
-        Ok(Self { waangu, modules })
+        Ok(Self { modules })
     }
 
     /// A module's program.

@@ -31,14 +31,17 @@ pub(crate) struct State {
 impl State {
     /// Opens or creates the folder.
     pub(crate) fn open(root: &Path) -> Result<Self, Failure> {
-        create_folder(root)?;
+        // Others may pass through but not look: PostgreSQL runs as another user when we are root, and
+        // its files are below this folder.
+        create_folder(root, 0o711)?;
         let root = fs::canonicalize(root).of(root.display())?;
         let lock = take_lock(&root)?;
         let state = Self { root, _lock: lock };
         state.check_version()?;
         state.check_room()?;
-        for folder in ["keys", "log", "packages", "pg", "run", "tls"] {
-            create_folder(&state.path(folder))?;
+        create_folder(&state.path("pg"), 0o711)?;
+        for folder in ["keys", "log", "packages", "run", "tls"] {
+            create_folder(&state.path(folder), 0o700)?;
         }
         Ok(state)
     }
@@ -132,8 +135,8 @@ pub(crate) fn write_private(path: &Path, contents: &[u8]) -> Result<(), Failure>
     write().of(path.display())
 }
 
-/// Creates a folder for its owner only, with its parents.
-fn create_folder(path: &Path) -> Result<(), Failure> {
+/// Creates a folder of this mode, with its parents.
+fn create_folder(path: &Path, mode: u32) -> Result<(), Failure> {
     if path.is_dir() {
         return Ok(());
     }
@@ -143,7 +146,7 @@ fn create_folder(path: &Path) -> Result<(), Failure> {
             path.display()
         ))
     })?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o700)).of(path.display())
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).of(path.display())
 }
 
 fn take_lock(root: &Path) -> Result<File, Failure> {

@@ -82,27 +82,22 @@ impl Story {
 
     fn tell(&mut self) -> Option<Told> {
         let product = self.random.below(self.products)?;
-        let (warehouses, stores) = (self.warehouses.clone(), self.stores.clone());
-        let warehouse = self.pick(&warehouses)?;
-        let store = self.pick(&stores)?;
-        let (stored, shelf) = (self.level(product, warehouse), self.level(product, store));
+        let (depots, shops) = (self.warehouses.clone(), self.stores.clone());
+        let depot = self.pick(&depots)?;
+        let shop = self.pick(&shops)?;
+        let (stored, shelf) = (self.level(product, depot), self.level(product, shop));
         let kind = self.random.below(100)?;
         let (from, to, quantity, reason) = if stored < 20 {
             let received = 40_i64.saturating_add(self.share(200, 1));
-            (None, Some(warehouse), received, "receipt")
+            (None, Some(depot), received, "receipt")
         } else if shelf < 3 || kind < 15 {
-            (
-                Some(warehouse),
-                Some(store),
-                self.share(stored, 4),
-                "transfer",
-            )
+            (Some(depot), Some(shop), self.share(stored, 4), "transfer")
         } else if kind < 92 {
-            (Some(store), None, self.share(shelf, 5), "sale")
+            (Some(shop), None, self.share(shelf, 5), "sale")
         } else if kind < 96 {
-            (None, Some(store), 1, "return")
+            (None, Some(shop), 1, "return")
         } else {
-            (Some(store), None, 1, "adjustment")
+            (Some(shop), None, 1, "adjustment")
         };
         self.change(product, from, quantity.saturating_neg());
         self.change(product, to, quantity);
