@@ -100,16 +100,25 @@ fn reserved(text: &str) -> Option<Fault> {
         .then(|| fault::SLUG_RESERVED.fault(format!("`{text}` is kept for the platform itself")))
 }
 
+/// Module ids become schemas and `waangu_<id>` logins; these are the platform's or PostgreSQL's own.
+const RESERVED_MODULES: [&str; 11] = [
+    "bench", "context", "control", "gateway", "module", "owner", "pg", "public", "template",
+    "testkit", "waangu",
+];
+
+fn module_clash(text: &str) -> Option<Fault> {
+    // No hyphen: the id becomes part of SQL names without quotes in logs and scripts.
+    let clash = text.contains('-') || RESERVED_MODULES.contains(&text);
+    clash.then(|| fault::MODULE_UNKNOWN.fault(format!("`{text}` can't be a module's id")))
+}
+
 name_type!(
     /// A tenant's name in addresses: its sub-domain.
     Slug, max 40, &fault::SLUG_INVALID, "slug", reserved
 );
 name_type!(
     /// An installable module, such as `inventory`; also its schema and part of its login's name.
-    ModuleId, max 30, &fault::MODULE_UNKNOWN, "module", |text| {
-        // The id becomes part of SQL names without quotes in logs and scripts.
-        text.contains('-').then(|| fault::MODULE_UNKNOWN.fault(format!("module id `{text}` must not contain a hyphen")))
-    }
+    ModuleId, max 30, &fault::MODULE_UNKNOWN, "module", module_clash
 );
 name_type!(
     /// A place with a provider, such as `aws-eu-west-1`.

@@ -13,6 +13,10 @@ use waangu_kernel::fault;
 /// Longest wait for a free connection before a request is answered 503.
 const POOL_WAIT: Duration = Duration::from_secs(5);
 
+/// No statement, wait for a lock, or forgotten transaction holds the control database up for long.
+pub(crate) const BOUNDS: &str = "-c statement_timeout=30s -c lock_timeout=10s \
+                                 -c idle_in_transaction_session_timeout=60s";
+
 /// The control database.
 #[derive(Clone)]
 pub struct Registry {
@@ -25,9 +29,10 @@ impl Registry {
     /// # Errors
     /// `internal` when the DSN can't be parsed.
     pub fn new(dsn: &str, connections: usize) -> Result<Self, Fault> {
-        let config: tokio_postgres::Config = dsn
+        let mut config: tokio_postgres::Config = dsn
             .parse()
             .map_err(|error| internal(format!("control dsn: {error}")))?;
+        config.connect_timeout(POOL_WAIT).options(BOUNDS);
         let manager = Manager::from_config(
             config,
             NoTls,

@@ -99,11 +99,14 @@ impl Tx<'_> {
     }
 
     /// Whether sign-in of this subject may be tried. The subject is a hash of tenant and name,
-    /// whether or not they exist, so that the pause tells nothing.
+    /// whether or not they exist, so that the pause tells nothing. Until this transaction ends, the
+    /// next one of the same subject waits here: many guesses at once don't pass together.
     ///
     /// # Errors
     /// `database-unavailable`.
     pub async fn login_gate(&self, subject_sha256: &str) -> Result<LoginGate, Fault> {
+        let queue = "select pg_advisory_xact_lock(-4, hashtext($1))";
+        self.execute(queue, &[&subject_sha256]).await?;
         let sql = "select ceil(extract(epoch from blocked_until - now()))::bigint as wait
                      from registry.login_attempt
                     where subject_sha256 = $1 and blocked_until > now()";

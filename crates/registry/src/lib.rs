@@ -13,6 +13,7 @@
 //!
 //! Left out: HTTP, decisions (placement, plans), and every cell's own database.
 
+mod activations;
 mod audit;
 mod db;
 mod directory;
@@ -24,6 +25,7 @@ mod tenants;
 mod users;
 mod work;
 
+pub use activations::{Activation, Entitlement};
 pub use audit::AuditEvent;
 pub use db::{Registry, Session, Tx};
 pub use directory::{AuthorizationCode, Credential, LoginGate, StoredReply};
@@ -31,8 +33,6 @@ pub use migrate::SCHEMA_VERSION;
 pub use operations::{Operation, OperationEvent, OperationStatus};
 pub use places::{Cell, CellState, Country, Profile, Region, StoredModule};
 pub use snapshot::{Feed, RouteChange, TenantRoute};
-pub use tenants::{
-    Activation, Desired, Entitlement, NewTenant, State, Tenant, TenantPage, TenantPatch,
-};
+pub use tenants::{Desired, NewTenant, State, Tenant, TenantPage, TenantPatch};
 pub use users::User;
 pub use work::Claim;

@@ -12,10 +12,12 @@ use std::fmt;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio_postgres::{AsyncMessage, Client, Connection, NoTls, Row, Socket, tls::NoTlsStream};
+use tokio_postgres::{
+    AsyncMessage, Client, Config, Connection, NoTls, Row, Socket, tls::NoTlsStream,
+};
 use waangu_kernel::{Fault, ModuleId, Placement, RoleName, Slug, TenantId, UserId};
 
-use crate::db::{column, from_driver, internal, parsed};
+use crate::db::{BOUNDS, column, from_driver, internal, parsed};
 use crate::places::{StoredModule, module_from, parsed_list};
 use crate::tenants::placement_from;
 
@@ -61,9 +63,9 @@ impl Feed {
     /// # Errors
     /// `database-unavailable`.
     pub async fn connect(dsn: &str) -> Result<Self, Fault> {
-        let (client, connection) = tokio_postgres::connect(dsn, NoTls)
-            .await
-            .map_err(from_driver)?;
+        let mut config: Config = dsn.parse().map_err(from_driver)?;
+        config.connect_timeout(POLL).options(BOUNDS);
+        let (client, connection) = config.connect(NoTls).await.map_err(from_driver)?;
         let (tell, wake) = mpsc::channel(1);
         #[expect(
             clippy::disallowed_methods,

@@ -21,6 +21,12 @@ use crate::error::unavailable;
 /// Longest wait for a connection.
 pub const WAIT: Duration = Duration::from_secs(5);
 
+/// Longest silence of a cell before its connections are given up, so that a cut network is noticed.
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// A statement may not run, nor a transaction idle, for longer: its seal lives as long as it does.
+const BOUNDS: &str = "-c statement_timeout=30s -c idle_in_transaction_session_timeout=30s";
+
 /// Connections in one pool.
 const POOL_SIZE: usize = 8;
 
@@ -127,6 +133,8 @@ fn build(address: &CellAddress, login: &str, database: &str) -> Result<Pool, Fau
         .password(&address.password)
         .dbname(database)
         .application_name(login)
+        .options(BOUNDS)
+        .tcp_user_timeout(SILENCE)
         .connect_timeout(WAIT);
     let recycling_method = RecyclingMethod::Custom(CLEAN.to_owned());
     let manager = Manager::from_config(config, NoTls, ManagerConfig { recycling_method });

@@ -2,21 +2,21 @@
 
 use http::Method;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::json;
 use waangu_api::types::{
-    AuditView, CellView, CreateTenant, CreateUser, List, ModuleView, OperationView, PutRoles,
-    TenantList, TenantView, UserView,
+    AuditView, CellView, CreateTenant, List, ModuleView, OperationView, TenantList, TenantView,
 };
 use waangu_api::{Client, Ready};
 
 use crate::cli::{
-    AuditCommand, CellCommand, Cli, DocsCommand, Global, ModuleCommand, RoleCommand, TenantCommand,
-    TenantCreate, UserCommand,
+    AuditCommand, CellCommand, Cli, DocsCommand, Global, ModuleCommand, TenantCommand, TenantCreate,
 };
 use crate::failure::{Failure, Of as _};
 use crate::output::{line, print};
 
+mod people;
 mod tree;
+
+pub(crate) use people::{role, user};
 
 /// Tenants on one page of the API.
 const PAGE: usize = 200;
@@ -178,59 +178,6 @@ pub(crate) async fn module(global: &Global, command: ModuleCommand) -> Result<()
     }
 }
 
-pub(crate) async fn user(global: &Global, command: UserCommand) -> Result<(), Failure> {
-    let client = admin(global)?;
-    match command {
-        UserCommand::List { slug } => {
-            let list: List<UserView> = client.get(&format!("/tenants/{slug}/users")).await?;
-            print_users(global, &list.items)
-        }
-        UserCommand::Create {
-            slug,
-            username,
-            name,
-            password,
-            roles,
-        } => {
-            let body = CreateUser {
-                username,
-                display_name: name,
-                password,
-                roles,
-            };
-            let path = format!("/tenants/{slug}/users");
-            let user: UserView = client.send_json(Method::POST, &path, &body, None).await?;
-            print_users(global, &[user])
-        }
-        UserCommand::Delete { slug, username } => Ok(client
-            .delete(&format!("/tenants/{slug}/users/{username}"))
-            .await?),
-    }
-}
-
-pub(crate) async fn role(global: &Global, command: RoleCommand) -> Result<(), Failure> {
-    let client = admin(global)?;
-    match command {
-        RoleCommand::List => {
-            let list: List<ModuleView> = client.get("/modules").await?;
-            let mut roles = vec!["tenant-admin".to_owned()];
-            roles.extend(list.items.into_iter().flat_map(|module| module.roles));
-            let rows = roles.iter().map(|role| vec![role.clone()]).collect();
-            print(global.output, &roles, &["role"], rows)
-        }
-        RoleCommand::Set {
-            slug,
-            username,
-            roles,
-        } => {
-            let path = format!("/tenants/{slug}/users/{username}/roles");
-            let body = PutRoles { roles };
-            let user: UserView = client.send_json(Method::PUT, &path, &body, None).await?;
-            print_users(global, &[user])
-        }
-    }
-}
-
 pub(crate) async fn audit(global: &Global, command: AuditCommand) -> Result<(), Failure> {
     let AuditCommand::Tail { tenant, limit } = command;
     let only = tenant
@@ -369,26 +316,6 @@ fn print_tenant(global: &Global, tenant: &TenantView) -> Result<(), Failure> {
         .map(|(name, value)| vec![name.to_owned(), value])
         .to_vec();
     print(global.output, tenant, &["", "value"], rows)
-}
-
-fn print_users(global: &Global, users: &[UserView]) -> Result<(), Failure> {
-    let rows = users
-        .iter()
-        .map(|user| {
-            vec![
-                user.username.clone(),
-                user.display_name.clone(),
-                user.roles.join(", "),
-                user.password.clone().unwrap_or_default(),
-            ]
-        })
-        .collect();
-    print(
-        global.output,
-        &json!(users),
-        &["user", "name", "roles", "password"],
-        rows,
-    )
 }
 
 /// A spinner on stderr while an operation runs; silent where stderr is not a terminal.

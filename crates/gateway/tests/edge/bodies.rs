@@ -99,6 +99,7 @@ async fn trailers_are_dropped() {
     let answer = stage.client.raw(request.as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(answer.contains("\"trailers\":false"), "{answer}");
+    assert!(answer.contains("\"body\":\"{}\""), "{answer}");
     assert!(!answer.contains("forged"), "{answer}");
     stage.end().await;
 }
@@ -116,6 +117,8 @@ async fn a_client_that_does_not_read_is_cut() {
         .begin(empty(stage.request("GET", "/api/inventory/big")))
         .await;
     assert_eq!(answer.status(), 200);
+    // A request holds its place until its answer's last byte, not only until its first.
+    assert_eq!(stage.get(PRODUCTS).await.code(), "rate-limited");
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     // Its place is free again, although its client still holds the connection.
     assert_eq!(stage.get(PRODUCTS).await.status, 200);

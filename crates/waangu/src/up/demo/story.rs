@@ -82,18 +82,18 @@ impl Story {
 
     fn tell(&mut self) -> Option<Told> {
         let product = self.random.below(self.products)?;
-        let (depots, shops) = (self.warehouses.clone(), self.stores.clone());
+        let (depots, outlets) = (self.warehouses.clone(), self.stores.clone());
         let depot = self.pick(&depots)?;
-        let shop = self.pick(&shops)?;
-        let (stored, shelf) = (self.level(product, depot), self.level(product, shop));
+        let shop = self.pick(&outlets)?;
+        let (stored, shown) = (self.level(product, depot), self.level(product, shop));
         let kind = self.random.below(100)?;
         let (from, to, quantity, reason) = if stored < 20 {
             let received = 40_i64.saturating_add(self.share(200, 1));
             (None, Some(depot), received, "receipt")
-        } else if shelf < 3 || kind < 15 {
+        } else if shown < 3 || kind < 15 {
             (Some(depot), Some(shop), self.share(stored, 4), "transfer")
         } else if kind < 92 {
-            (Some(shop), None, self.share(shelf, 5), "sale")
+            (Some(shop), None, self.share(shown, 5), "sale")
         } else if kind < 96 {
             (None, Some(shop), 1, "return")
         } else {

@@ -1,0 +1,115 @@
+//! What belongs to a tenant: the modules switched on for it, and its parameters.
+
+use waangu_kernel::{Fault, ModuleId, TenantId, fault};
+
+use crate::db::{Tx, column, parsed};
+
+/// A module switched on or off for a tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Activation {
+    /// The module.
+    pub module: ModuleId,
+    /// The version in use.
+    pub version: String,
+    /// Whether it shall be on.
+    pub enabled: bool,
+    /// Whether the tenant's place is ready for it.
+    pub ready: bool,
+}
+
+/// A tenant's parameter.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entitlement {
+    /// Its key.
+    pub key: String,
+    /// Its value.
+    pub value: serde_json::Value,
+    /// `plan`, `profile` or `override`.
+    pub origin: String,
+}
+
+impl Tx<'_> {
+    /// Switches a module on or off.
+    ///
+    /// # Errors
+    /// `module-unknown` when it is not installed; `database-unavailable`.
+    pub async fn put_activation(
+        &self,
+        id: TenantId,
+        module: &ModuleId,
+        enabled: bool,
+    ) -> Result<(), Fault> {
+        let sql = "insert into registry.activation (tenant_id, module, version, enabled)
+                   select $1, m.id, m.version, $3 from registry.module m where m.id = $2
+                   on conflict (tenant_id, module) do update set enabled = excluded.enabled";
+        let rows = self
+            .execute(sql, &[&id.number(), &module.as_str(), &enabled])
+            .await?;
+        if rows == 0 {
+            return Err(fault::MODULE_UNKNOWN
+                .fault(format!("there is no module `{module}`"))
+                .field("module"));
+        }
+        Ok(())
+    }
+
+    /// A tenant's modules.
+    ///
+    /// # Errors
+    /// `database-unavailable`.
+    pub async fn list_activations(&self, id: TenantId) -> Result<Vec<Activation>, Fault> {
+        let sql = "select * from registry.activation where tenant_id = $1 order by module";
+        let rows = self.rows(sql, &[&id.number()]).await?;
+        rows.iter()
+            .map(|row| {
+                Ok(Activation {
+                    module: parsed(row, "module")?,
+                    version: column(row, "version")?,
+                    enabled: column(row, "enabled")?,
+                    ready: column(row, "ready")?,
+                })
+            })
+            .collect()
+    }
+
+    /// Sets a tenant's parameter.
+    ///
+    /// # Errors
+    /// `database-unavailable`.
+    pub async fn put_entitlement(&self, id: TenantId, new: &Entitlement) -> Result<(), Fault> {
+        let sql = "insert into registry.entitlement values ($1, $2, $3, $4)
+                   on conflict (tenant_id, key) do update
+                   set value = excluded.value
+                     , origin = excluded.origin";
+        self.execute(sql, &[&id.number(), &new.key, &new.value, &new.origin])
+            .await
+            .map(drop)
+    }
+
+    /// Removes a tenant's parameter; says whether there was one.
+    ///
+    /// # Errors
+    /// `database-unavailable`.
+    pub async fn delete_entitlement(&self, id: TenantId, key: &str) -> Result<bool, Fault> {
+        let sql = "delete from registry.entitlement where tenant_id = $1 and key = $2";
+        Ok(self.execute(sql, &[&id.number(), &key]).await? > 0)
+    }
+
+    /// A tenant's parameters.
+    ///
+    /// # Errors
+    /// `database-unavailable`.
+    pub async fn list_entitlements(&self, id: TenantId) -> Result<Vec<Entitlement>, Fault> {
+        let sql = "select * from registry.entitlement where tenant_id = $1 order by key";
+        let rows = self.rows(sql, &[&id.number()]).await?;
+        rows.iter()
+            .map(|row| {
+                Ok(Entitlement {
+                    key: column(row, "key")?,
+                    value: column(row, "value")?,
+                    origin: column(row, "origin")?,
+                })
+            })
+            .collect()
+    }
+}
