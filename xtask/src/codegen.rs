@@ -1,4 +1,4 @@
-//! `cargo xtask codegen`: files that the `waangu` binary generates and that live in git.
+//! `cargo xtask codegen`: files that our programs generate and that live in git.
 //!
 //! `GENERATED` is the whole list. A new kind of generated file is one more line there.
 
@@ -12,10 +12,12 @@ use crate::process::{self, Failure};
 use crate::say;
 use crate::workspace::{Profile, WAANGU, Workspace};
 
-/// One thing `waangu` can write.
+/// One thing that a program of ours can write.
 #[derive(Debug)]
 struct Generated {
-    /// The arguments of `waangu`.
+    /// The program.
+    program: &'static str,
+    /// Its arguments.
     args: &'static [&'static str],
     /// Where its output lives, from the workspace's root.
     output: Output,
@@ -35,10 +37,12 @@ enum Output {
 
 const GENERATED: &[Generated] = &[
     Generated {
+        program: WAANGU,
         args: &["openapi"],
         output: Output::File("docs/openapi.json"),
     },
     Generated {
+        program: WAANGU,
         args: &["docs", "errors"],
         output: Output::Folder {
             path: "docs/errors",
@@ -46,8 +50,17 @@ const GENERATED: &[Generated] = &[
         },
     },
     Generated {
+        program: WAANGU,
         args: &["docs", "cli"],
         output: Output::File("docs/cli.md"),
+    },
+    Generated {
+        program: "waangu-inventory",
+        args: &["docs"],
+        output: Output::Folder {
+            path: "docs/errors/inventory",
+            extension: "md",
+        },
     },
 ];
 
@@ -90,10 +103,9 @@ pub(crate) fn check(workspace: &Workspace) -> Result<(), Failure> {
 /// What the binary writes, and what the working tree has in the same places.
 fn collect(workspace: &Workspace) -> Result<(Files, Files), Failure> {
     workspace.build(Profile::Dev, &[])?;
-    let binary = workspace.binary(Profile::Dev, WAANGU);
     let (mut expected, mut actual) = (Files::new(), Files::new());
     for generated in GENERATED {
-        let mut command = Command::new(&binary);
+        let mut command = Command::new(workspace.binary(Profile::Dev, generated.program));
         command.args(generated.args).current_dir(&workspace.root);
         match &generated.output {
             Output::File(path) => {

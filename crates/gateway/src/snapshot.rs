@@ -126,8 +126,7 @@ impl Snapshot {
                         share,
                     }));
                 }
-                RouteChange::Gone(id, slug) => {
-                    self.give_up(&slug, id);
+                RouteChange::Gone(id, _slug) => {
                     if let Some(known) = self.by_id.pin().remove(&id) {
                         self.give_up(&known.route.slug, id);
                     }

@@ -34,7 +34,7 @@ pub(crate) struct Global {
     )]
     pub(crate) state: PathBuf,
     /// The ready file that tells where the platform is (default: ready.json in the state folder).
-    #[arg(long, global = true, env = "WAANGU_READY_FILE", value_name = "FILE")]
+    #[arg(long, global = true, env = "WAANGU_READY_FILE", hide_env_values = true, value_name = "FILE")]
     pub(crate) ready_file: Option<PathBuf>,
 }
 
@@ -91,10 +91,10 @@ pub(crate) struct UpOptions {
     #[arg(long, value_name = "N")]
     pub(crate) http_port: Option<u16>,
     /// The folder of PostgreSQL's programs, if the one to use is not found by itself.
-    #[arg(long, env = "WAANGU_PG_BIN", value_name = "DIR")]
+    #[arg(long, env = "WAANGU_PG_BIN", hide_env_values = true, value_name = "DIR")]
     pub(crate) pg_bin: Option<PathBuf>,
     /// Where downloaded PostgreSQL programs are kept (default: pg-cache in the state folder).
-    #[arg(long, env = "WAANGU_PG_CACHE", value_name = "DIR")]
+    #[arg(long, env = "WAANGU_PG_CACHE", hide_env_values = true, value_name = "DIR")]
     pub(crate) pg_cache: Option<PathBuf>,
     /// Where to look for programs.
     #[arg(

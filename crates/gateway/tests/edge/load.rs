@@ -14,7 +14,7 @@ const SLOW: &str = "/api/inventory/slow";
 /// With the module's process dead, people must be told when to come back instead of waiting.
 #[tokio::test]
 async fn a_dead_module_is_answered_503_in_time() {
-    let stage = Stage::with(|limits| limits.connect_patience = Duration::from_millis(300)).await;
+    let stage = Stage::with(|limits| limits.connect_patience = Duration::from_secs(1)).await;
     assert_eq!(stage.get(PRODUCTS).await.status, 200);
     stage.module_stop.cancel();
     sleep(Duration::from_millis(100)).await;
@@ -99,6 +99,24 @@ async fn a_full_gateway_refuses_at_once() {
     assert_eq!(slow.status, 200);
     assert_eq!(stage.get(PRODUCTS).await.status, 200);
     stage.end().await;
+}
+
+/// Event streams are requests, too: thousands of open ones must not grow without a bound.
+#[tokio::test]
+async fn an_open_event_stream_keeps_its_place() {
+    let stage = Stage::with(|limits| limits.in_flight = 1).await;
+    let request = empty(ask("GET", "admin", "/admin/v1/operations/1/events"));
+    let events = stage.client.begin(request).await;
+    assert_eq!(stage.get(PRODUCTS).await.code(), "overloaded");
+    drop(events);
+    // The client has left: the gateway notices, and the place is free.
+    for _ in 0..50 {
+        if stage.get(PRODUCTS).await.status == 200 {
+            return stage.end().await;
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    panic!("the place of a stream whose client has left was never freed");
 }
 
 /// One tenant's rush must not be another tenant's outage.
