@@ -5,6 +5,7 @@
 
 mod bench;
 mod codegen;
+mod prerequisites;
 mod process;
 mod say;
 mod test;
@@ -74,6 +75,12 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<(), Failure> {
     let workspace = Workspace::load()?;
+    if matches!(
+        command,
+        Command::Up { .. } | Command::Test { .. } | Command::Bench(_)
+    ) {
+        prerequisites::ensure()?;
+    }
     match command {
         Command::Up { args } => up::run(&workspace, args),
         Command::Test { args } => test::run(&workspace, &args),

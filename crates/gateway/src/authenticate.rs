@@ -137,8 +137,7 @@ impl Authenticator {
     }
 
     fn is_over(&self, expires: i64) -> bool {
-        let leeway = i64::try_from(LEEWAY_SECONDS).unwrap_or(0);
-        expires.saturating_add(leeway) < self.clock.unix_seconds()
+        expires.saturating_add(LEEWAY_SECONDS) < self.clock.unix_seconds()
     }
 }
 

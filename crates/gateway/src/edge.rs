@@ -25,7 +25,7 @@ use crate::forward::{Call, Held, Outbound, Relay, Upstreams};
 use crate::hygiene::{self, Receiver};
 use crate::limit::{Gate, PerAddress};
 use crate::problem::{self, Refusal, Reply};
-use crate::resolve::{Host, Hosts};
+use crate::resolve::{Host, Hosts, name_of};
 use crate::snapshot::Snapshot;
 use crate::wire::{Peer, Running};
 
@@ -144,7 +144,7 @@ impl Edge {
         let host = self
             .hosts
             .resolve(&authority)
-            .ok_or_else(|| fault::MALFORMED_REQUEST.fault("this host is not served here"))?;
+            .ok_or_else(|| unserved(&authority))?;
         trail.host = host.class();
         if host == Host::Root {
             return self.root(&head, trail);
@@ -244,6 +244,15 @@ fn text(value: &str) -> Result<HeaderValue, Fault> {
 
 fn not_found() -> Fault {
     fault::ROUTE_NOT_FOUND.fault("there is nothing at this address")
+}
+
+/// A name of somebody else, or none at all.
+fn unserved(authority: &str) -> Fault {
+    if name_of(authority).is_some() {
+        fault::MISDIRECTED_REQUEST.fault("this host is not served here")
+    } else {
+        fault::MALFORMED_REQUEST.fault("the Host header does not name a host")
+    }
 }
 
 #[cfg(test)]

@@ -181,10 +181,12 @@ fn usable(answer: Response<Incoming>, receiver: Receiver) -> Result<Response<Inc
 }
 
 fn silent(receiver: Receiver) -> Fault {
-    fault::MODULE_UNAVAILABLE.fault(match receiver {
-        Receiver::Module => "the module does not answer; its process may be restarting",
-        Receiver::Control => "the control plane does not answer; it may be restarting",
-    })
+    match receiver {
+        Receiver::Module => fault::MODULE_UNAVAILABLE
+            .fault("the module does not answer; its process may be restarting"),
+        Receiver::Control => fault::CONTROL_UNAVAILABLE
+            .fault("the control plane does not answer; it may be restarting"),
+    }
 }
 
 fn refusal(call: &Call, failure: &Failure) -> Refusal {
@@ -197,10 +199,14 @@ fn refusal(call: &Call, failure: &Failure) -> Refusal {
             Refusal::after(silent(call.receiver).cause(chain(error)), 1)
         }
         Failure::Late => {
-            let fault = fault::MODULE_TIMEOUT.fault(match call.receiver {
-                Receiver::Module => "the module did not answer in time",
-                Receiver::Control => "the control plane did not answer in time",
-            });
+            let fault = match call.receiver {
+                Receiver::Module => {
+                    fault::MODULE_TIMEOUT.fault("the module did not answer in time")
+                }
+                Receiver::Control => {
+                    fault::CONTROL_TIMEOUT.fault("the control plane did not answer in time")
+                }
+            };
             Refusal::after(fault, 1)
         }
     }

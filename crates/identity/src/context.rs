@@ -109,7 +109,8 @@ impl ContextVerifier {
         validation.set_issuer(&[ISSUER]);
         validation.set_audience(&[module.as_str()]);
         validation.set_required_spec_claims(&["exp", "iss", "aud"]);
-        validation.leeway = 0;
+        // Checked below, against the clock that the caller is given.
+        validation.validate_exp = false;
         let keys = keys
             .iter()
             .filter_map(|key| key.decoding().map(|decoding| (key.kid.clone(), decoding)))
@@ -117,11 +118,11 @@ impl ContextVerifier {
         Self { keys, validation }
     }
 
-    /// Checks signature, issuer, audience and time.
+    /// Checks signature, issuer, audience, and that unix time `now` is within its short life.
     ///
     /// # Errors
     /// [`Rejection`], to be logged; a client learns only that the context was refused.
-    pub fn verify(&self, jws: &str) -> Result<RequestContext, Rejection> {
+    pub fn verify(&self, jws: &str, now: i64) -> Result<RequestContext, Rejection> {
         let header = jsonwebtoken::decode_header(jws).map_err(|_error| Rejection::Malformed)?;
         let kid = header.kid.ok_or(Rejection::UnknownKey)?;
         let (_, key) = self
@@ -129,9 +130,18 @@ impl ContextVerifier {
             .iter()
             .find(|(id, _)| *id == kid)
             .ok_or(Rejection::UnknownKey)?;
-        jsonwebtoken::decode::<Claims>(jws, key, &self.validation)
-            .map(|data| data.claims.context)
-            .map_err(|error| Rejection::from_jwt(&error))
+        let claims = jsonwebtoken::decode::<Claims>(jws, key, &self.validation)
+            .map_err(|error| Rejection::from_jwt(&error))?
+            .claims;
+        let life = claims.exp.saturating_sub(now);
+        if life <= 0 || claims.exp != claims.context.expires {
+            return Err(Rejection::Expired);
+        }
+        // A clock that is a little behind is forgiven; a context for an hour is not of our making.
+        if life > MAX_LIFETIME_SECONDS.saturating_add(5) {
+            return Err(Rejection::NotYetValid);
+        }
+        Ok(claims.context)
     }
 }
 

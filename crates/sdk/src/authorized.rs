@@ -119,7 +119,7 @@ fn context_of(parts: &Parts, host: &Host) -> Result<RequestContext, Fault> {
     };
     let jws = header.to_str().map_err(|error| refused(&error))?;
     host.verifier
-        .verify(jws)
+        .verify(jws, host.clock.unix_seconds())
         .map_err(|rejection| refused(&rejection))
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use waangu_identity::{ContextVerifier, PublicKey};
-use waangu_kernel::ModuleId;
+use waangu_kernel::{Clock, ModuleId, SystemClock};
 use waangu_tenancy::{CellAddress, Pools};
 
 /// A module process's configuration file.
@@ -23,6 +23,7 @@ pub(crate) struct Config {
 pub struct Host {
     pub(crate) verifier: Arc<ContextVerifier>,
     pub(crate) pools: Pools,
+    pub(crate) clock: Arc<dyn Clock>,
 }
 
 impl Host {
@@ -30,6 +31,7 @@ impl Host {
         Self {
             verifier: Arc::new(ContextVerifier::new(module, &config.gateway_keys)),
             pools: Pools::new(module, config.cells),
+            clock: Arc::new(SystemClock),
         }
     }
 }

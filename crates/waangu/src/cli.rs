@@ -34,7 +34,13 @@ pub(crate) struct Global {
     )]
     pub(crate) state: PathBuf,
     /// The ready file that tells where the platform is (default: ready.json in the state folder).
-    #[arg(long, global = true, env = "WAANGU_READY_FILE", hide_env_values = true, value_name = "FILE")]
+    #[arg(
+        long,
+        global = true,
+        env = "WAANGU_READY_FILE",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
     pub(crate) ready_file: Option<PathBuf>,
 }
 
@@ -91,20 +97,21 @@ pub(crate) struct UpOptions {
     #[arg(long, value_name = "N")]
     pub(crate) http_port: Option<u16>,
     /// The folder of PostgreSQL's programs, if the one to use is not found by itself.
-    #[arg(long, env = "WAANGU_PG_BIN", hide_env_values = true, value_name = "DIR")]
-    pub(crate) pg_bin: Option<PathBuf>,
-    /// Where downloaded PostgreSQL programs are kept (default: pg-cache in the state folder).
-    #[arg(long, env = "WAANGU_PG_CACHE", hide_env_values = true, value_name = "DIR")]
-    pub(crate) pg_cache: Option<PathBuf>,
-    /// Where to look for programs.
     #[arg(
         long,
-        env = "PATH",
-        hide = true,
+        env = "WAANGU_PG_BIN",
         hide_env_values = true,
-        default_value = ""
+        value_name = "DIR"
     )]
-    pub(crate) search_path: std::ffi::OsString,
+    pub(crate) pg_bin: Option<PathBuf>,
+    /// Where downloaded PostgreSQL programs are kept (default: waangu/postgresql in the user's cache folder).
+    #[arg(
+        long,
+        env = "WAANGU_PG_CACHE",
+        hide_env_values = true,
+        value_name = "DIR"
+    )]
+    pub(crate) pg_cache: Option<PathBuf>,
     /// How long a deleted tenant's slug stays taken, in seconds.
     #[arg(long, default_value_t = 30 * 24 * 3600, value_name = "SECONDS")]
     pub(crate) name_grace: i64,

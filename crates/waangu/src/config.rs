@@ -1,6 +1,7 @@
 //! Configuration files of the control plane and the gateway. They hold secrets: mode 0600.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -138,6 +139,30 @@ pub(crate) struct GatewayFile {
     pub(crate) context_key: KeyFile,
     /// Where each module answers.
     pub(crate) modules: BTreeMap<ModuleId, SocketAddr>,
+}
+
+/// Where programs are looked for.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is where configuration is read"
+)]
+pub(crate) fn search_path() -> OsString {
+    std::env::var_os("PATH").unwrap_or_default()
+}
+
+/// The user's cache folder for this program (XDG Base Directory Specification 0.8 §3).
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is where configuration is read"
+)]
+pub(crate) fn cache_folder() -> Option<PathBuf> {
+    let absolute = |name| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
+    base.map(|base| base.join("waangu"))
 }
 
 /// Reads a configuration file.

@@ -232,6 +232,7 @@ fn tokens(
         aud: AUDIENCE.to_owned(),
         exp,
         iat,
+        nbf: None,
         tenant: tenant.clone(),
         preferred_username: Some(preferred_username.clone()),
         jti: Some(random_secret::<16>().map_err(unsigned)?),

@@ -164,7 +164,7 @@ async fn unknown_hosts_learn_nothing() {
         let got = stage.client.send(empty(request)).await;
         assert_eq!(
             (got.status.as_u16(), got.code().as_str()),
-            (400, "malformed-request"),
+            (421, "misdirected-request"),
             "{host}"
         );
         let text = String::from_utf8_lossy(&got.body).into_owned();

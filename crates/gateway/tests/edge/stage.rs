@@ -331,6 +331,7 @@ pub(crate) fn claims(user: UserId, tenant: &str) -> AccessClaims {
         aud: "waangu".to_owned(),
         exp: now + 300,
         iat: now,
+        nbf: None,
         tenant: tenant.to_owned(),
         preferred_username: None,
         jti: None,

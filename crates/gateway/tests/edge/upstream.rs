@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use waangu_identity::{ContextVerifier, Jwks, PublicKey};
+use waangu_kernel::{Clock as _, SystemClock};
 
 pub(crate) type Answer = Response<BoxBody<Bytes, Infallible>>;
 
@@ -99,7 +100,7 @@ pub(crate) async fn module(
             &json!({ "contexts": contexts.len() }),
         );
     };
-    let context = match verifier.verify(jws.to_str().unwrap()) {
+    let context = match verifier.verify(jws.to_str().unwrap(), SystemClock.unix_seconds()) {
         Ok(context) => context,
         Err(rejection) => {
             return full(

@@ -450,8 +450,37 @@ pub static MODULE_TIMEOUT: ErrorDef = ErrorDef::server(
     "Repeat the request, or ask for less at once.",
 );
 
+/// This host is not served here.
+pub static MISDIRECTED_REQUEST: ErrorDef = ErrorDef::client(
+    "misdirected-request",
+    421,
+    "This host is not served here",
+    "The request's host is not a name of this platform's domain.",
+    "Use a tenant's sub-domain, or `api`, `admin` or `login` of the domain.",
+);
+
+/// The control plane does not answer.
+pub static CONTROL_UNAVAILABLE: ErrorDef = ErrorDef::server(
+    Blame::Platform,
+    "control-unavailable",
+    503,
+    "The control plane does not answer",
+    "The control plane's process is down or starting. Tenants are served all the same.",
+    "Repeat the request; the operator should look at the control plane's log.",
+);
+
+/// The control plane took too long.
+pub static CONTROL_TIMEOUT: ErrorDef = ErrorDef::server(
+    Blame::Platform,
+    "control-timeout",
+    504,
+    "The control plane took too long",
+    "The control plane did not answer within the request's deadline.",
+    "Look at the operation that the request began, or repeat it with the same Idempotency-Key.",
+);
+
 /// All of the above, in order.
-pub static ALL: [&ErrorDef; 49] = [
+pub static ALL: [&ErrorDef; 52] = [
     &MALFORMED_REQUEST,
     &MALFORMED_JSON,
     &UNKNOWN_FIELD,
@@ -501,6 +530,9 @@ pub static ALL: [&ErrorDef; 49] = [
     &TENANT_MOVING,
     &MODULE_UNAVAILABLE,
     &MODULE_TIMEOUT,
+    &CONTROL_UNAVAILABLE,
+    &CONTROL_TIMEOUT,
+    &MISDIRECTED_REQUEST,
 ];
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use super::progress::Progress;
 use super::secrets::Secrets;
 use super::state::State;
 use crate::cli::UpOptions;
+use crate::config::{cache_folder, search_path};
 use crate::failure::{Failure, Of as _};
 
 /// The administrator's login on every cell.
@@ -61,13 +62,16 @@ pub(crate) async fn find(
     options: &UpOptions,
     progress: &Progress,
 ) -> Result<Binaries, Failure> {
-    let cache = options
-        .pg_cache
-        .clone()
-        .unwrap_or_else(|| state.path("pg-cache"));
+    let cache = match &options.pg_cache {
+        Some(folder) => folder.clone(),
+        None => cache_folder()
+            .unwrap_or_else(|| state.path("cache"))
+            .join("postgresql"),
+    };
+    let path = search_path();
     let search = Search {
         chosen: options.pg_bin.as_deref(),
-        path: &options.search_path,
+        path: &path,
         cache: &cache,
         major: existing_major(&state.path("pg"))?,
         fallback: Fallback::Download,
