@@ -30,7 +30,9 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<(), Failure> {
             "could not measure: the benchmarks live in the package `{PACKAGE}`, and this workspace has none"
         )));
     }
-    workspace.build(Profile::Release, &[PACKAGE])?;
+    workspace
+        .build(Profile::Release, &[PACKAGE])
+        .map_err(|failure| Failure::new(format!("could not measure: {failure}")))?;
 
     let mut bench = Command::new(workspace.binary(Profile::Release, BINARY));
     bench.arg(&args.name);

@@ -17,7 +17,9 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::routing::{get, post};
 use serde_json::{Value, json};
 use waangu_identity::Jwks;
+use waangu_kernel::fault;
 
+use crate::reply::Refusal;
 use crate::server::App;
 
 mod authorize;
@@ -37,6 +39,9 @@ pub(crate) fn router(app: Arc<App>) -> axum::Router {
             get(authorize::form).post(authorize::submit),
         )
         .route("/login/token", post(token::issue))
+        .method_not_allowed_fallback(|| async {
+            Refusal(fault::METHOD_NOT_ALLOWED.fault("the address does not take this method"))
+        })
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .with_state(app)
 }

@@ -89,6 +89,8 @@ impl Reconciler {
         let tx = session.begin().await?;
         let tenant = tx.get_tenant_by_id(id).await?;
         let activations = tx.list_activations(id).await?;
+        let mut lineage = tx.list_ancestors(id).await?;
+        lineage.sort_unstable();
         if tenant.desired == Desired::Deleted {
             tx.record_state(id, State::Deleting).await?;
         }
@@ -105,19 +107,24 @@ impl Reconciler {
             .filter(|a| a.enabled)
             .map(|a| a.module)
             .collect();
-        let wanted = self.wanted(&tenant, &enabled)?;
+        let wanted = self.wanted(&tenant, &enabled, lineage)?;
         let observed = cell.observe(id, &tenant.placement, &enabled).await?;
         let steps = plan::plan(&wanted, &observed);
         let total = steps.len();
         for (done, step) in steps.into_iter().enumerate() {
             self.report(session, &tenant, &step, percent(done, total))
                 .await?;
-            self.apply(cell, &tenant, &step).await?;
+            self.apply(cell, &tenant, &wanted, &step).await?;
         }
         self.record(session, &tenant, &enabled).await
     }
 
-    fn wanted(&self, tenant: &Tenant, enabled: &[ModuleId]) -> Result<Wanted, Fault> {
+    fn wanted(
+        &self,
+        tenant: &Tenant,
+        enabled: &[ModuleId],
+        lineage: Vec<i64>,
+    ) -> Result<Wanted, Fault> {
         let modules = enabled
             .iter()
             .map(|module| Ok((module.clone(), self.package(module)?.migrations.len())))
@@ -126,6 +133,7 @@ impl Reconciler {
             desired: tenant.desired,
             epoch: tenant.placement.epoch,
             modules,
+            lineage,
         })
     }
 
@@ -137,10 +145,17 @@ impl Reconciler {
         })
     }
 
-    async fn apply(&self, cell: &CellAdmin, tenant: &Tenant, step: &Step) -> Result<(), Fault> {
+    async fn apply(
+        &self,
+        cell: &CellAdmin,
+        tenant: &Tenant,
+        wanted: &Wanted,
+        step: &Step,
+    ) -> Result<(), Fault> {
         let (id, placement) = (tenant.id, &tenant.placement);
         match step {
             Step::CreatePlace => cell.ensure_place(id, placement).await,
+            Step::SetLineage => cell.set_lineage(id, placement, &wanted.lineage).await,
             Step::InstallModule(module) => {
                 cell.ensure_module(id, placement, self.package(module)?)
                     .await

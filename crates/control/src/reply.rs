@@ -1,10 +1,12 @@
 //! Requests and replies of this process's HTTP surface: strict JSON in, problem+json out.
 
 use axum::body::Bytes;
-use axum::extract::{FromRequest, Request};
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use serde::de::DeserializeOwned;
 use waangu_api::{PROBLEM_JSON, Problem};
 use waangu_kernel::{Fault, fault};
 
@@ -37,7 +39,31 @@ impl IntoResponse for Refusal {
                 .headers_mut()
                 .insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
+        if status == StatusCode::UNAUTHORIZED {
+            response
+                .headers_mut()
+                .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         response
+    }
+}
+
+/// What the path names. Unlike axum's own, it refuses in our words what is not UTF-8.
+#[derive(Debug)]
+pub(crate) struct Path<T>(pub(crate) T);
+
+impl<T, S> FromRequestParts<S> for Path<T>
+where
+    T: DeserializeOwned + Send,
+    S: Send + Sync,
+{
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let path = axum::extract::Path::from_request_parts(parts, state).await;
+        let axum::extract::Path(named) =
+            path.map_err(|rejection| fault::MALFORMED_REQUEST.fault(rejection.body_text()))?;
+        Ok(Self(named))
     }
 }
 
@@ -51,7 +77,7 @@ pub(crate) struct RawBody {
 
 impl RawBody {
     /// Parses the JSON.
-    pub(crate) fn parse<T: serde::de::DeserializeOwned>(&self) -> Result<T, Fault> {
+    pub(crate) fn parse<T: DeserializeOwned>(&self) -> Result<T, Fault> {
         waangu_api::parse_json(self.content_type.as_deref(), &self.bytes)
     }
 }

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use axum::routing::get;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Mutex, MutexGuard, Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use waangu_identity::password::Hasher;
 use waangu_kernel::{Clock, Fault, fault};
 use waangu_registry::Registry;
 use waangu_tenancy::CellAdmin;
@@ -31,6 +32,12 @@ const HASHES: usize = 2;
 /// Sign-ins and new users that may wait for their turn before others are told to come later.
 const HASH_QUEUE: usize = 64;
 
+/// Sign-ins of one subject go one by one; so many subjects go side by side.
+const SIGN_IN_LANES: usize = 64;
+
+/// Longest wait for the sign-ins of the same subject that came before.
+const SIGN_IN_WAIT: Duration = Duration::from_secs(10);
+
 /// How often what has served its time is forgotten.
 const SWEEP: Duration = Duration::from_hours(1);
 
@@ -44,23 +51,51 @@ pub(crate) struct App {
     pub(crate) reconciler: Arc<Reconciler>,
     pub(crate) clock: Arc<dyn Clock>,
     hashes: Semaphore,
+    /// Their memory is kept: no more of them than places in `hashes`.
+    hashers: std::sync::Mutex<Vec<Hasher>>,
     hash_queue: Semaphore,
+    sign_ins: Vec<Mutex<()>>,
 }
 
 impl App {
+    /// The turn of a subject's sign-in, by the hash (hex) that stands for the subject.
+    pub(crate) async fn sign_in_turn(&self, subject: &str) -> Result<MutexGuard<'_, ()>, Fault> {
+        let busy = || fault::OVERLOADED.fault("too many sign-ins at once");
+        let number = subject.get(..2).map(|hex| usize::from_str_radix(hex, 16));
+        let number = number.and_then(Result::ok).unwrap_or(0) % SIGN_IN_LANES;
+        let lane = self.sign_ins.get(number).ok_or_else(busy)?;
+        tokio::time::timeout(SIGN_IN_WAIT, lane.lock())
+            .await
+            .map_err(|_elapsed| busy())
+    }
+
     /// Runs a hash off the event loop, a few at a time, behind a bounded queue.
     pub(crate) async fn hashing<T: Send + 'static>(
         &self,
-        work: impl FnOnce() -> T + Send + 'static,
+        work: impl FnOnce(&mut Hasher) -> T + Send + 'static,
     ) -> Result<T, Fault> {
         let busy = || fault::OVERLOADED.fault("too many sign-ins at once");
         let _place = self.hash_queue.try_acquire().map_err(|_full| busy())?;
         let _turn = self.hashes.acquire().await.map_err(|_closed| busy())?;
-        tokio::task::spawn_blocking(work).await.map_err(|error| {
+        let hasher = self
+            .hashers
+            .lock()
+            .ok()
+            .and_then(|mut hashers| hashers.pop());
+        let mut hasher = hasher.unwrap_or_default();
+        let worked = tokio::task::spawn_blocking(move || {
+            let done = work(&mut hasher);
+            (done, hasher)
+        });
+        let (done, hasher) = worked.await.map_err(|error| {
             fault::INTERNAL
                 .fault("a hash was not finished")
                 .cause(error)
-        })
+        })?;
+        if let Ok(mut hashers) = self.hashers.lock() {
+            hashers.push(hasher);
+        }
+        Ok(done)
     }
 }
 
@@ -119,7 +154,9 @@ pub async fn serve(
         reconciler: Arc::clone(&reconciler),
         clock,
         hashes: Semaphore::new(HASHES),
+        hashers: std::sync::Mutex::default(),
         hash_queue: Semaphore::new(HASH_QUEUE),
+        sign_ins: (0..SIGN_IN_LANES).map(|_| Mutex::default()).collect(),
     });
     let tasks = TaskTracker::new();
     for _worker in 0..WORKERS {

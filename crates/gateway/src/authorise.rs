@@ -5,6 +5,7 @@
 //! declared is not let through.
 
 use http::Method;
+use waangu_kernel::manifest::Scope;
 use waangu_kernel::{ModuleId, Permission, UserId, fault};
 
 use crate::problem::Refusal;
@@ -18,6 +19,8 @@ pub(crate) struct Grant {
     pub(crate) template: String,
     /// Everything the actor may do in this module.
     pub(crate) permissions: Vec<Permission>,
+    /// Whose rows the route reaches.
+    pub(crate) scope: Scope,
 }
 
 /// Decides.
@@ -43,11 +46,12 @@ pub(crate) fn authorise(
         );
         return Err(fault::MODULE_NOT_ACTIVE.fault(detail).into());
     }
-    let (template, needed) = match module.door(method, path) {
+    let (template, needed, scope) = match module.door(method, path) {
         Door::Open {
             template,
             permission,
-        } => (template, permission),
+            scope,
+        } => (template, permission, scope),
         Door::OtherMethods(allow) => {
             let detail = format!("this address answers to {allow}");
             return Err(Refusal {
@@ -70,6 +74,7 @@ pub(crate) fn authorise(
         Ok(Grant {
             template: template.to_owned(),
             permissions,
+            scope,
         })
     } else {
         let detail = format!("permission `{needed}` is needed");

@@ -23,8 +23,10 @@ use crate::config::Limits;
 use crate::limit::Share;
 
 pub(crate) mod follow;
+pub(crate) mod kin;
 pub(crate) mod modules;
 
+use kin::Kin;
 use modules::Modules;
 
 /// A tenant as the gateway serves it.
@@ -40,6 +42,7 @@ pub(crate) struct Tenant {
 pub struct Snapshot {
     by_id: papaya::HashMap<TenantId, Arc<Tenant>>,
     by_slug: papaya::HashMap<Slug, Arc<Tenant>>,
+    kin: Kin,
     modules: ArcSwap<Modules>,
     loaded: AtomicBool,
     limits: Limits,
@@ -52,6 +55,7 @@ impl Snapshot {
         Self {
             by_id: papaya::HashMap::new(),
             by_slug: papaya::HashMap::new(),
+            kin: Kin::default(),
             modules: ArcSwap::from_pointee(Modules::default()),
             loaded: AtomicBool::new(false),
             limits,
@@ -129,13 +133,18 @@ impl Snapshot {
                 RouteChange::Gone(id, _slug) => {
                     if let Some(known) = self.by_id.pin().remove(&id) {
                         self.give_up(&known.route.slug, id);
+                        self.kin.adopt(id, known.route.parent, None);
                     }
                 }
             }
         }
         for tenant in put {
             self.hand_out(&tenant);
-            self.by_id.pin().insert(tenant.route.id, tenant);
+            let (id, parent) = (tenant.route.id, tenant.route.parent);
+            let tenants = self.by_id.pin();
+            let before = tenants.insert(id, tenant);
+            let before = before.and_then(|before| before.route.parent);
+            self.kin.adopt(id, before, parent);
         }
     }
 
@@ -176,6 +185,7 @@ mod tests {
             id: TenantId::new(id).unwrap(),
             slug: slug.parse().unwrap(),
             active: true,
+            parent: None,
             placement: Placement {
                 cell: "cell-1".parse().unwrap(),
                 tier: Tier::Shared,

@@ -7,6 +7,7 @@ use std::fmt;
 
 use jsonwebtoken::{Algorithm, Header, Validation};
 use serde::{Deserialize, Serialize};
+use waangu_kernel::placement::Place;
 use waangu_kernel::{ModuleId, Permission, Placement, RequestId, Slug, TenantId, UserId};
 
 use crate::Rejection;
@@ -38,12 +39,49 @@ pub struct RequestContext {
     pub actor: UserId,
     /// The actor's permissions in this module.
     pub permissions: Vec<Permission>,
-    /// Whether the request may write.
+    /// Whether the request may write, or reads a whole subtree.
     pub access: Access,
+    /// The subtree's places, the tenant's own among them; empty unless `access` is
+    /// [`Access::Tree`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub places: Vec<Place>,
     /// Unix seconds after which it is refused.
     pub expires: i64,
     /// The part that PostgreSQL checks.
     pub proof: Proof,
+    /// The tenant whose place a subtree's request is at ([`RequestContext::at`]); never signed.
+    #[serde(skip)]
+    pub visited: Option<TenantId>,
+}
+
+impl RequestContext {
+    /// The database that the request's transaction is in.
+    pub fn database(&self) -> String {
+        self.placement.database(self.visited.unwrap_or(self.tenant))
+    }
+
+    /// The schema that holds the module's tables there.
+    pub fn schema(&self) -> String {
+        let tenant = self.visited.unwrap_or(self.tenant);
+        self.placement.schema(tenant, &self.module)
+    }
+
+    /// The same request at a place of its subtree. Who asks, and what PostgreSQL lets it see, stay
+    /// the same; only the address changes.
+    #[must_use]
+    pub fn at(&self, place: &Place, tenant: TenantId) -> Self {
+        Self {
+            placement: Placement {
+                cell: place.cell.clone(),
+                tier: place.tier,
+                bucket: place.bucket,
+                epoch: self.placement.epoch,
+            },
+            places: Vec::new(),
+            visited: Some(tenant),
+            ..self.clone()
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]

@@ -11,6 +11,7 @@ use std::fmt;
 
 use aws_lc_rs::hmac;
 use serde::{Deserialize, Serialize};
+use waangu_kernel::ModuleId;
 
 use crate::hex;
 
@@ -22,13 +23,24 @@ pub enum Access {
     Read,
     /// Reads and writes.
     Write,
+    /// Reads the tenant and all below it, through a login of its own that has no right to write.
+    Tree,
 }
 
 impl Access {
+    /// The database login of a module that a proof of this access is for.
+    pub fn login(self, module: &ModuleId) -> String {
+        match self {
+            Self::Read | Self::Write => format!("waangu_{module}"),
+            Self::Tree => format!("waangu_{module}_tree"),
+        }
+    }
+
     fn as_str(self) -> &'static str {
         match self {
             Self::Read => "r",
             Self::Write => "w",
+            Self::Tree => "t",
         }
     }
 }
@@ -36,7 +48,7 @@ impl Access {
 /// What the proof says.
 #[derive(Debug, Clone, Copy)]
 pub struct ProofClaims<'a> {
-    /// The database login that may use it: `waangu_<module>`.
+    /// The database login that may use it: [`Access::login`].
     pub login: &'a str,
     /// The tenant's number.
     pub tenant: i64,
@@ -44,7 +56,7 @@ pub struct ProofClaims<'a> {
     pub epoch: i64,
     /// Unix seconds after which it is refused.
     pub expires: i64,
-    /// Reads only, or writes too.
+    /// Reads only, writes too, or reads a whole subtree.
     pub access: Access,
     /// Who acts, for the database's log and triggers.
     pub actor: &'a str,

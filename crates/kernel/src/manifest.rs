@@ -1,7 +1,8 @@
 //! `module.toml`: what a module declares about itself.
 //!
 //! Invariants of a parsed manifest: every permission, role and route belongs to the module itself,
-//! every route names a declared permission, every role holds declared permissions only.
+//! every route names a declared permission, every role holds declared permissions only; a route that
+//! reads a whole subtree can't write.
 
 use std::collections::BTreeMap;
 
@@ -45,6 +46,30 @@ pub struct Route {
     pub path: String,
     /// What the caller must be permitted.
     pub permission: Permission,
+    /// Whose rows it reaches.
+    #[serde(default, skip_serializing_if = "Scope::is_own")]
+    pub scope: Scope,
+}
+
+/// Whose rows a route reaches.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// The caller's own tenant's.
+    #[default]
+    Own,
+    /// Its own and those of all tenants below it, to be read only.
+    Subtree,
+}
+
+impl Scope {
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde hands over a reference"
+    )]
+    fn is_own(&self) -> bool {
+        *self == Self::Own
+    }
 }
 
 impl Manifest {
@@ -103,6 +128,12 @@ impl Manifest {
                     route.method, route.path, route.permission
                 )));
             }
+            if route.scope == Scope::Subtree && route.method != "GET" {
+                return Err(invalid(format!(
+                    "route {} {} can't have the scope `subtree`: only GET routes may",
+                    route.method, route.path
+                )));
+            }
         }
         Ok(())
     }
@@ -141,6 +172,23 @@ mod tests {
         );
         let foreign = MINIMAL.replace("crm:person.read", "ledger:entry.read");
         assert!(Manifest::parse(&foreign).is_err());
+    }
+
+    /// A head office that could write below itself would do so under its own name in others' books.
+    #[test]
+    fn only_reading_routes_reach_a_subtree() {
+        let route = "path = \"/people\"";
+        let own = Manifest::parse(MINIMAL).unwrap();
+        assert_eq!(own.routes.first().map(|r| r.scope), Some(Scope::Own));
+        let subtree = MINIMAL.replace(route, &format!("{route}, scope = \"subtree\""));
+        let read = Manifest::parse(&subtree).unwrap();
+        assert_eq!(read.routes.first().map(|r| r.scope), Some(Scope::Subtree));
+        for method in ["POST", "PUT", "PATCH", "DELETE"] {
+            let write = subtree.replace("\"GET\"", &format!("\"{method}\""));
+            let refused = Manifest::parse(&write).unwrap_err();
+            assert_eq!(refused.code(), "module-manifest-invalid", "{method}");
+        }
+        assert!(Manifest::parse(&subtree.replace("subtree", "all")).is_err());
     }
 
     /// A role name of another module must not grant anything here.

@@ -101,9 +101,9 @@ fn reserved(text: &str) -> Option<Fault> {
 }
 
 /// Module ids become schemas and `waangu_<id>` logins; these are the platform's or PostgreSQL's own.
-const RESERVED_MODULES: [&str; 11] = [
+const RESERVED_MODULES: [&str; 12] = [
     "bench", "context", "control", "gateway", "module", "owner", "pg", "public", "template",
-    "testkit", "waangu",
+    "testkit", "tree", "waangu",
 ];
 
 fn module_clash(text: &str) -> Option<Fault> {

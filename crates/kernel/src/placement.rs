@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fault::{self, Fault, excerpt};
 use crate::id::TenantId;
-use crate::name::{CellId, ModuleId};
+use crate::name::{CellId, ModuleId, Slug};
 
 /// The database that all tenants of the shared tier of a cell share.
 pub const SHARED_DATABASE: &str = "waangu";
@@ -62,6 +62,32 @@ impl FromStr for Tier {
 impl fmt::Display for Tier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// Tenants of one subtree that live side by side: what a head office's request visits. Short, because
+/// a request's context carries all of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// The cell that holds their data.
+    pub cell: CellId,
+    /// Their isolation model.
+    pub tier: Tier,
+    /// Number of the schema-tier bucket database; 0 in the other tiers.
+    #[serde(default)]
+    pub bucket: i32,
+    /// The tenants with their slugs, so that one that can't answer can be named.
+    pub tenants: Vec<(TenantId, Slug)>,
+}
+
+impl Place {
+    /// How many transactions it takes to read all of them: one where they share tables, else one
+    /// for each.
+    pub fn visits(&self) -> usize {
+        match self.tier {
+            Tier::Shared => 1,
+            Tier::Schema | Tier::Dedicated => self.tenants.len(),
+        }
     }
 }
 

@@ -253,6 +253,7 @@ select t.id
      , t.tier
      , t.bucket
      , t.epoch
+     , t.parent_id
      , t.changed_xid
      , coalesce(
            (select array_agg(a.module order by a.module)

@@ -33,6 +33,8 @@ pub struct TenantRoute {
     pub slug: Slug,
     /// Whether it is served.
     pub active: bool,
+    /// Its parent.
+    pub parent: Option<TenantId>,
     /// Where its data lives.
     pub placement: Placement,
     /// Modules that are on and ready.
@@ -154,6 +156,7 @@ fn change_from(row: &Row) -> Result<RouteChange, Fault> {
     if column(row, "gone")? {
         return Ok(RouteChange::Gone(id, slug));
     }
+    let parent: Option<i64> = column(row, "parent_id")?;
     let grants: serde_json::Value = column(row, "grants")?;
     let grants: HashMap<uuid::Uuid, Vec<RoleName>> =
         serde_json::from_value(grants).map_err(internal)?;
@@ -161,6 +164,7 @@ fn change_from(row: &Row) -> Result<RouteChange, Fault> {
         id,
         slug,
         active: column(row, "active")?,
+        parent: parent.map(TenantId::new).transpose()?,
         placement: placement_from(row)?,
         modules: parsed_list(row, "modules")?,
         grants: grants

@@ -171,6 +171,22 @@ const SELECT: &str = "select t.*, p.slug as parent_slug
                         from registry.tenant t
                         left join registry.tenant p on p.id = t.parent_id ";
 
+/// Raises the generation of all live tenants below one. `cycle` stops even if a cycle were stored by
+/// hand.
+const TOUCH_BELOW: &str = "
+with recursive down as (
+    select id from registry.tenant where parent_id = $1
+    union all
+    select t.id from registry.tenant t join down on t.parent_id = down.id
+) cycle id set looped using path
+update registry.tenant
+   set generation = generation + 1
+     , retry_at = now()
+     , attempts = 0
+ where id in (select id from down where not looped)
+   and id <> $1
+   and state <> 'deleted'";
+
 impl Tx<'_> {
     /// Births a tenant. A deleted tenant's slug is free again after `grace_seconds`.
     ///
@@ -330,7 +346,8 @@ impl Tx<'_> {
             .map(drop)
     }
 
-    /// Changes name and parent; returns the new generation.
+    /// Changes name and parent; returns the new generation. With a parent, everybody below gets new
+    /// ancestors, which the cells must follow too; so their generations grow as well.
     ///
     /// # Errors
     /// `parent-cycle`; `database-unavailable`.
@@ -350,6 +367,9 @@ impl Tx<'_> {
                 &[&id.number(), &patch.name, &patch.parent.is_some(), &parent],
             )
             .await?;
+        if patch.parent.is_some() {
+            self.execute(TOUCH_BELOW, &[&id.number()]).await?;
+        }
         column(&row, "generation")
     }
 

@@ -5,17 +5,18 @@ use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use waangu_identity::RequestContext;
 use waangu_identity::context::CONTEXT_HEADER;
+use waangu_identity::proof::Access;
 use waangu_kernel::{Fault, Permission, Slug, UserId, fault};
 use waangu_tenancy::TenantTx;
 
 use crate::Host;
 use crate::json::Refusal;
 
-/// Longest wait for a tenant that is frozen for a moment (a relocation's pause is far shorter).
-const MOVING_PATIENCE: Duration = Duration::from_secs(5);
+/// Time that a request has; the gateway waits as long for an answer to begin.
+const REQUEST_TIME: Duration = Duration::from_secs(30);
 
 /// A permission as a type. Declare one with [`permissions!`](crate::permissions).
 pub trait Permit: Send + Sync + 'static {
@@ -53,29 +54,15 @@ macro_rules! permissions {
 pub struct Authorized<P> {
     host: Host,
     context: RequestContext,
+    deadline: Instant,
     permit: PhantomData<P>,
 }
 
 impl<P: Permit> Authorized<P> {
-    /// Begins a transaction of the tenant. While the tenant is frozen for a moment, it waits here.
-    ///
-    /// # Errors
-    /// `tenant-moving` when the wait was in vain; `database-unavailable`; `context-refused`.
-    pub async fn begin(&self) -> Result<TenantTx, Fault> {
-        let patience = Instant::now() + MOVING_PATIENCE;
-        let mut pause = Duration::from_millis(10);
-        loop {
-            match TenantTx::begin(&self.host.pools, &self.context).await {
-                Err(fault) if fault.code() == fault::TENANT_MOVING.code => {
-                    if Instant::now() + pause > patience {
-                        return Err(fault);
-                    }
-                    sleep(pause).await;
-                    pause = (pause * 2).min(Duration::from_millis(200));
-                }
-                other => return other,
-            }
-        }
+    /// A transaction of the tenant. It begins with its first statement, which also waits for a tenant
+    /// that is frozen for a moment; it must be over by the request's deadline.
+    pub fn begin(&self) -> TenantTx {
+        TenantTx::lazy(&self.host.pools, &self.context, self.deadline)
     }
 
     /// Who acts.
@@ -99,20 +86,30 @@ impl<P: Permit> FromRequestParts<Host> for Authorized<P> {
 
     async fn from_request_parts(parts: &mut Parts, host: &Host) -> Result<Self, Refusal> {
         let context = context_of(parts, host)?;
-        if !holds(&context.permissions, P::PERMISSION) {
-            return Err(fault::PERMISSION_DENIED
-                .fault(format!("permission `{}` is needed", P::PERMISSION))
-                .into());
-        }
+        authorise::<P>(&context, context.access != Access::Tree)?;
         Ok(Self {
             host: host.clone(),
             context,
+            deadline: Instant::now() + REQUEST_TIME,
             permit: PhantomData,
         })
     }
 }
 
-fn context_of(parts: &Parts, host: &Host) -> Result<RequestContext, Fault> {
+/// Refuses a context of the other kind (a subtree's, or one tenant's), or without the permission.
+pub(crate) fn authorise<P: Permit>(context: &RequestContext, fits: bool) -> Result<(), Fault> {
+    if !fits {
+        return Err(fault::CONTEXT_REFUSED
+            .fault("the request's scope is not the one that this address has"));
+    }
+    if holds(&context.permissions, P::PERMISSION) {
+        return Ok(());
+    }
+    Err(fault::PERMISSION_DENIED.fault(format!("permission `{}` is needed", P::PERMISSION)))
+}
+
+/// The one context of a request, verified.
+pub(crate) fn context_of(parts: &Parts, host: &Host) -> Result<RequestContext, Fault> {
     let mut headers = parts.headers.get_all(CONTEXT_HEADER).iter();
     let (Some(header), None) = (headers.next(), headers.next()) else {
         return Err(fault::CONTEXT_REFUSED.fault("the request did not come through the gateway"));

@@ -16,6 +16,9 @@ pub(crate) struct Config {
     pub(crate) gateway_keys: Vec<PublicKey>,
     /// The cells, with this module's password on each.
     pub(crate) cells: Vec<CellAddress>,
+    /// The same, with the password of the login that reads subtrees.
+    #[serde(default)]
+    pub(crate) tree_cells: Vec<CellAddress>,
 }
 
 /// The router's state. Cheap to clone.
@@ -23,6 +26,7 @@ pub(crate) struct Config {
 pub struct Host {
     pub(crate) verifier: Arc<ContextVerifier>,
     pub(crate) pools: Pools,
+    pub(crate) tree_pools: Pools,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -31,6 +35,7 @@ impl Host {
         Self {
             verifier: Arc::new(ContextVerifier::new(module, &config.gateway_keys)),
             pools: Pools::new(module, config.cells),
+            tree_pools: Pools::tree(module, config.tree_cells),
             clock: Arc::new(SystemClock),
         }
     }

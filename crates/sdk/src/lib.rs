@@ -6,6 +6,7 @@
 //! Invariants:
 //! - a handler reaches the database only through [`Authorized::begin`], and gets an [`Authorized`]
 //!   only from a context that the gateway signed for this module and that holds the permission;
+//!   [`AuthorizedTree`] is the same for reading a tenant and all below it;
 //! - everything a handler refuses is a [`Fault`] with a documented code.
 //!
 //! Left out: the registry and the control plane. A module does not know where its tenants live.
@@ -14,8 +15,10 @@ mod authorized;
 mod extract;
 mod host;
 mod json;
+mod metrics;
 mod module;
 mod row;
+mod tree;
 
 pub use authorized::{Authorized, Permit};
 pub use extract::{IdempotencyKey, Path, Query};
@@ -23,6 +26,7 @@ pub use host::Host;
 pub use json::{Json, Refusal};
 pub use module::{Module, run};
 pub use row::column;
+pub use tree::{AuthorizedTree, Harvest, Missing, Partial};
 
 pub use axum::http::StatusCode;
 pub use axum::response::{IntoResponse, Response};
@@ -31,7 +35,8 @@ pub use time::OffsetDateTime;
 pub use time::serde::rfc3339;
 pub use uuid::Uuid;
 pub use waangu_kernel::fault::{self, Blame, ErrorDef, Fault};
-pub use waangu_tenancy::{FromSql, Row, TenantTx, ToSql, constraint};
+pub use waangu_kernel::Slug;
+pub use waangu_tenancy::{FromSql, Row, TenantTx, ToSql, TreeTx, constraint};
 
 /// A module's routes.
 pub type Router = axum::Router<Host>;

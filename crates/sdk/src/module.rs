@@ -57,6 +57,7 @@ impl Module {
     fn service(&self, host: Host) -> axum::Router {
         (self.router)()
             .route("/healthz", axum::routing::get(|| async { "ok" }))
+            .route("/metrics", axum::routing::get(crate::metrics::show))
             .fallback(|| async {
                 Refusal(fault::ROUTE_NOT_FOUND.fault("the module has no such route"))
             })

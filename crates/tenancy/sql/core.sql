@@ -5,17 +5,19 @@
 --   * a row is visible only to a transaction that `waangu.enter` has sealed for the row's tenant;
 --   * the seal can be set only by `enter`, and `enter` accepts only a proof that the gateway made;
 --   * a row can be written only if the proof said so, whatever became of the transaction's settings;
---   * without a seal every tenant table is empty, and nothing can be written.
+--   * without a seal every tenant table is empty, and nothing can be written;
+--   * a proof for a subtree seals only sessions of a `_tree` login, which no other proof seals.
 --
 -- The seal is a pair of sequences that modules may read (`currval`) but not set: `setval` on an
 -- unlogged sequence takes no transaction id and writes no WAL, and `currval` is local to the
 -- connection. It is bound to the transaction by its start time, doubled, plus one for a writer: what
--- `enter` sets besides is undone by ROLLBACK TO SAVEPOINT, and sequences are not.
+-- `enter` sets besides is undone by ROLLBACK TO SAVEPOINT, and sequences are not. A subtree is sealed
+-- by a third sequence, with the other seal broken, so that the ordinary path knows nothing of it.
 
 revoke all on schema public from public;
 
 create schema waangu authorization waangu_context;
-grant usage on schema waangu to waangu_module;
+grant usage on schema waangu to waangu_module, waangu_tree;
 
 -- HMAC pads (RFC 2104) of the gateway's context keys. Two rows during a rotation.
 create table waangu.context_key (
@@ -33,6 +35,15 @@ create table waangu.home (
   , epoch bigint not null
 );
 
+-- Who may read whom besides itself: for each tenant that is at home here all its ancestors, itself
+-- included, wherever those live. Written by the control plane.
+create table waangu.closure (
+    ancestor bigint not null
+  , descendant bigint not null
+  , primary key (ancestor, descendant)
+);
+create index closure_descendant on waangu.closure (descendant);
+
 -- Which migrations of which module stand in which schema.
 create table waangu.migration (
     schema_name text not null
@@ -45,19 +56,23 @@ create table waangu.migration (
 
 create unlogged sequence waangu.seal_tenant minvalue 0 start 0;
 create unlogged sequence waangu.seal_time minvalue 0 start 0;
+create unlogged sequence waangu.seal_tree minvalue 0 start 0;
 
 alter table waangu.context_key owner to waangu_context;
 alter table waangu.home owner to waangu_context;
+alter table waangu.closure owner to waangu_context;
 alter sequence waangu.seal_tenant owner to waangu_context;
 alter sequence waangu.seal_time owner to waangu_context;
-grant select on sequence waangu.seal_tenant, waangu.seal_time to waangu_module;
+alter sequence waangu.seal_tree owner to waangu_context;
+grant select on sequence waangu.seal_tenant, waangu.seal_time to waangu_module, waangu_tree;
 
 -- This transaction's start, in microseconds since 1970.
 create function waangu.transaction_time() returns bigint
 language sql stable parallel safe
 return (extract(epoch from now()) * 1000000)::bigint;
 
--- Begins a tenant's transaction. Claims: v1|login|tenant|epoch|expires|r or w|actor|request.
+-- Begins a tenant's transaction. Claims: v1|login|tenant|epoch|expires|r, w or t|actor|request, where
+-- t reads the tenant's whole subtree.
 create function waangu.enter(p_claims text, p_kid integer, p_mac text) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -82,6 +97,7 @@ begin
     if v_claim[1] is distinct from 'v1'
        or v_claim[2] is distinct from session_user::text
        or v_claim[5]::bigint < extract(epoch from clock_timestamp())
+       or (v_claim[6] = 't') is distinct from session_user::text like 'waangu\_%\_tree'
     then
         raise insufficient_privilege using message = 'tenant context refused';
     end if;
@@ -90,6 +106,10 @@ begin
         raise insufficient_privilege using message = 'tenant context needs read committed';
     end if;
     v_tenant := v_claim[3]::bigint;
+    if v_claim[6] = 't' then
+        perform waangu.enter_tree(v_tenant, v_claim[7], v_claim[8]);
+        return;
+    end if;
     -- Writers hold this until they end, so that a relocation can wait for the last of them.
     if v_claim[6] = 'w' and not pg_try_advisory_xact_lock_shared(v_tenant) then
         raise exception using errcode = 'WG001', message = 'tenant is frozen, retry';
@@ -108,6 +128,58 @@ begin
     if v_claim[6] is distinct from 'w' then
         perform set_config('transaction_read_only', 'on', true);
     end if;
+end $$;
+
+-- The rest of `enter` for a subtree. Its root need not be at home here, so its epoch says nothing; the
+-- fence is the home row of each tenant below it (`subtree`).
+create function waangu.enter_tree(p_tenant bigint, p_actor text, p_request text) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+declare
+    v_ignored bigint;
+begin
+    if exists (select from waangu.home where tenant_id = p_tenant and state = 'suspended') then
+        raise exception using errcode = 'WG001', message = 'tenant is not here, retry';
+    end if;
+    v_ignored := setval('waangu.seal_time'::regclass, 0);
+    v_ignored := setval('waangu.seal_tenant'::regclass, p_tenant);
+    v_ignored := setval('waangu.seal_tree'::regclass, waangu.transaction_time());
+    perform set_config('app.current_tenant', p_tenant::text, true)
+          , set_config('app.actor', p_actor, true)
+          , set_config('app.request', p_request, true)
+          , set_config('transaction_read_only', 'on', true);
+end $$;
+
+-- The tenants that this transaction may read: those of the sealed subtree that are at home here and
+-- open. Empty without a seal. `waangu.visit` may narrow it; nothing widens it.
+create function waangu.subtree() returns bigint[]
+language plpgsql stable parallel restricted security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    v_tenant bigint := nullif(current_setting('app.current_tenant', true), '')::bigint;
+    v_visited bigint[] := nullif(current_setting('app.visit', true), '')::bigint[];
+begin
+    if v_tenant is null
+       or currval('waangu.seal_tree'::regclass) is distinct from waangu.transaction_time()
+       or currval('waangu.seal_tenant'::regclass) is distinct from v_tenant
+    then
+        return '{}';
+    end if;
+    return array(select c.descendant
+                   from waangu.closure c
+                   join waangu.home h on h.tenant_id = c.descendant
+                  where c.ancestor = v_tenant
+                    and h.state = 'active'
+                    and (v_visited is null or c.descendant = any (v_visited))
+                  order by c.descendant);
+end $$;
+
+-- Narrows this transaction to some tenants of its subtree, and tells which of them are here. So a
+-- tenant that is on its way between two places is never counted twice, and one that is missing is
+-- known by name.
+create function waangu.visit(p_tenants bigint[]) returns bigint[]
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+begin
+    perform set_config('app.visit', p_tenants::text, true);
+    return waangu.subtree();
 end $$;
 
 -- The tenant of this transaction, or null. The body is parsed once and its operators are bound by
@@ -156,13 +228,17 @@ end $$;
 
 alter function waangu.transaction_time() owner to waangu_context;
 alter function waangu.enter(text, integer, text) owner to waangu_context;
+alter function waangu.enter_tree(bigint, text, text) owner to waangu_context;
+alter function waangu.subtree() owner to waangu_context;
+alter function waangu.visit(bigint[]) owner to waangu_context;
 alter function waangu.tenant() owner to waangu_context;
 alter function waangu.writer() owner to waangu_context;
 alter function waangu.migrate(text, text) owner to waangu_owner;
 revoke execute on all functions in schema waangu from public;
 grant execute on function waangu.transaction_time(), waangu.enter(text, integer, text), waangu.tenant()
     , waangu.writer()
-   to waangu_module;
+   to waangu_module, waangu_tree;
+grant execute on function waangu.subtree(), waangu.visit(bigint[]) to waangu_tree;
 -- Row policies are evaluated as the table's reader; FORCE makes the owner one too.
 grant usage on schema waangu to waangu_owner;
 grant execute on function waangu.transaction_time(), waangu.tenant(), waangu.writer() to waangu_owner;

@@ -2,6 +2,27 @@
 --
 -- Invariant: what a migration left behind is looked at after it ran; nothing is parsed beforehand.
 
+-- The policies that stand on every table of the module with this login, and no others: the one place
+-- that says so. `visible` and `writable` are USING and WITH CHECK, or null. The tenant's own path is an
+-- equality; the subtree has a login and a policy of its own, so that it costs that path nothing.
+create function waangu.policies(p_login text)
+returns table (name text, command text, logins text[], visible text, writable text)
+language sql immutable set search_path = pg_catalog, pg_temp as $$
+select p.name, p.command, p.logins, p.visible, p.writable
+  from (values
+           ('tenant', 'select', array[p_login, 'waangu_owner']
+          , 'tenant_id = (select waangu.tenant())', null)
+         , ('tenant_insert', 'insert', array[p_login, 'waangu_owner']
+          , null, 'tenant_id = (select waangu.writer())')
+         , ('tenant_update', 'update', array[p_login, 'waangu_owner']
+          , 'tenant_id = (select waangu.writer())', 'tenant_id = (select waangu.writer())')
+         , ('tenant_delete', 'delete', array[p_login, 'waangu_owner']
+          , 'tenant_id = (select waangu.writer())', null)
+         , ('tree', 'select', array[p_login || '_tree']
+          , 'tenant_id = any ((select waangu.subtree())::bigint[])', null)
+       ) as p (name, command, logins, visible, writable)
+$$;
+
 -- The first rule that a module's schema breaks, in words for the module's author, or null.
 create function waangu.broken_rule(p_schema text, p_append_only text[]) returns text
 language sql stable set search_path = pg_catalog, pg_temp as $$
@@ -66,7 +87,7 @@ with relation as (
     select 8, format('policy %I of table %I is not allowed in a module', p.polname, c.relname)
       from data c
       join pg_policy p on p.polrelid = c.oid
-     where p.polname not in ('tenant', 'tenant_insert', 'tenant_update', 'tenant_delete')
+     where p.polname not in (select name from waangu.policies(''))
     union all
     -- Both would run while the administrator removes a tenant's rows, with the administrator's rights.
     select 9, format('rule %I of table %I is not allowed in a module', r.rulename, c.relname)
@@ -108,46 +129,41 @@ create procedure waangu.protect(p_schema text, p_login text, p_append_only text[
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
     v_broken text := waangu.broken_rule(p_schema, p_append_only);
+    v_tree text := p_login || '_tree';
     v_table record;
-    v_policy text;
+    v_policy record;
 begin
     if v_broken is not null then
         raise exception using errcode = 'WG002', message = format('schema %s: %s', p_schema, v_broken);
     end if;
 
-    execute format('grant usage on schema %I to %I', p_schema, p_login);
+    execute format('grant usage on schema %I to %I, %I', p_schema, p_login, v_tree);
     for v_table in
         select c.oid::regclass as name, c.relname, c.relkind
           from pg_class c
          where c.relnamespace = to_regnamespace(quote_ident(p_schema)) and c.relkind in ('r', 'p', 'v')
     loop
         call waangu.revoke_grants(v_table.name);
+        execute format('grant select on %s to %I, %I', v_table.name, p_login, v_tree);
         if v_table.relkind = 'v' then
-            execute format('grant select on %s to %I', v_table.name, p_login);
             continue;
         end if;
         execute format('alter table %s enable row level security, force row level security'
                      , v_table.name);
-        foreach v_policy in array array['tenant', 'tenant_insert', 'tenant_update', 'tenant_delete'] loop
-            execute format('drop policy if exists %I on %s', v_policy, v_table.name);
+        for v_policy in select * from waangu.policies(p_login) loop
+            execute format('drop policy if exists %I on %s', v_policy.name, v_table.name);
+            execute format('create policy %I on %s for %s to %s', v_policy.name, v_table.name
+                         , v_policy.command
+                         , (select string_agg(quote_ident(l), ', ') from unnest(v_policy.logins) l))
+                 || coalesce(' using (' || v_policy.visible || ')', '')
+                 || coalesce(' with check (' || v_policy.writable || ')', '');
         end loop;
         execute format(
-            'create policy tenant on %1$s for select to %2$I, waangu_owner '
-            '    using (tenant_id = (select waangu.tenant())); '
-            'create policy tenant_insert on %1$s for insert to %2$I, waangu_owner '
-            '    with check (tenant_id = (select waangu.writer())); '
-            'create policy tenant_update on %1$s for update to %2$I, waangu_owner '
-            '    using (tenant_id = (select waangu.writer())) '
-            '    with check (tenant_id = (select waangu.writer())); '
-            'create policy tenant_delete on %1$s for delete to %2$I, waangu_owner '
-            '    using (tenant_id = (select waangu.writer()))'
-          , v_table.name, p_login);
-        execute format(
             case when v_table.relname = any (p_append_only)
-                 then 'grant select, insert on %s to %I'
-                 else 'grant select, insert, update, delete on %s to %I' end
+                 then 'grant insert on %s to %I'
+                 else 'grant insert, update, delete on %s to %I' end
           , v_table.name, p_login);
     end loop;
 end $$;
-revoke execute on function waangu.broken_rule(text, text[]) from public;
+revoke execute on function waangu.policies(text), waangu.broken_rule(text, text[]) from public;
 revoke execute on procedure waangu.revoke_grants(regclass), waangu.protect(text, text, text[]) from public;

@@ -5,7 +5,8 @@
 //!
 //! Invariants:
 //! - every database that holds tenants is a copy of [`TEMPLATE_DATABASE`], where `sql/core.sql` stands;
-//! - module logins are members of `waangu_module`, own nothing, and bypass nothing;
+//! - module logins are members of `waangu_module`, or of `waangu_tree` to read a subtree, never of
+//!   both; they own nothing, and bypass nothing;
 //! - passwords reach PostgreSQL only as SCRAM verifiers (RFC 5803), so no log can show them.
 //!
 //! Left out: which tenant goes where, and when.
@@ -20,10 +21,12 @@ use postgres_protocol::password::scram_sha_256;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Config, NoTls};
 use waangu_identity::ContextKey;
+use waangu_identity::proof::Access;
 use waangu_kernel::placement::SHARED_DATABASE;
 use waangu_kernel::{CellId, Fault, ModuleId, fault};
 
 use crate::error::{from_driver, is_state, unavailable};
+use crate::version;
 
 mod tenant;
 
@@ -31,9 +34,6 @@ pub use tenant::{HomeState, Migration, ModulePackage, Observed};
 
 /// The database that all tenant databases are copied from.
 pub const TEMPLATE_DATABASE: &str = "waangu_template";
-
-/// Smallest server version, as `server_version_num` (CVE-2025-8713 is fixed in 15.14, 16.10, 17.6).
-const MINIMUM_VERSIONS: [(i32, i32); 3] = [(15, 14), (16, 10), (17, 6)];
 
 /// Longest wait for a connection to a cell.
 const WAIT: Duration = Duration::from_secs(10);
@@ -67,13 +67,15 @@ impl fmt::Debug for CellAdminConfig {
     }
 }
 
-/// A module's login on one cell.
+/// A module's two logins on one cell.
 #[derive(Clone)]
 pub struct LoginSecret {
     /// The module.
     pub module: ModuleId,
     /// The password of `waangu_<module>`.
     pub password: String,
+    /// The password of `waangu_<module>_tree`, which reads subtrees.
+    pub tree_password: String,
 }
 
 impl fmt::Debug for LoginSecret {
@@ -114,7 +116,7 @@ impl CellAdmin {
         client.batch_execute(ROLES).await.map_err(from_driver)?;
         for login in logins {
             client
-                .batch_execute(&login_sql(login))
+                .batch_execute(&logins_sql(login))
                 .await
                 .map_err(from_driver)?;
         }
@@ -303,19 +305,10 @@ async fn check_version(client: &Object) -> Result<(), Fault> {
         .query_one("select current_setting('server_version_num')::integer", &[])
         .await
         .map_err(from_driver)?;
-    let number: i32 = row.try_get(0).map_err(from_driver)?;
-    let (major, minor) = (number / 10_000, number % 10_000);
-    let too_old = major < 15
-        || MINIMUM_VERSIONS
-            .iter()
-            .any(|(line, least)| major == *line && minor < *least);
-    if too_old {
-        return Err(fault::INTERNAL.fault(format!(
-            "PostgreSQL {major}.{minor} has known leaks through statistics (CVE-2025-8713); \
-             use 15.14, 16.10, 17.6 or newer"
-        )));
+    match version::problem(row.try_get(0).map_err(from_driver)?) {
+        Some(problem) => Err(fault::INTERNAL.fault(problem)),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 async fn database_exists(client: &Object, name: &str) -> Result<bool, Fault> {
@@ -328,7 +321,8 @@ async fn database_exists(client: &Object, name: &str) -> Result<bool, Fault> {
 async fn database_closed(client: &Object, name: &str) -> Result<bool, Fault> {
     let sql = "select coalesce(bool_and(
                           not has_database_privilege('public', oid, 'connect, temporary')
-                          and has_database_privilege('waangu_module', oid, 'connect')), false)
+                          and has_database_privilege('waangu_module', oid, 'connect')
+                          and has_database_privilege('waangu_tree', oid, 'connect')), false)
                  from pg_database where datname = $1";
     let row = client.query_one(sql, &[&name]).await.map_err(from_driver)?;
     row.try_get(0).map_err(from_driver)
@@ -353,13 +347,22 @@ async fn retry_in_use(client: &Object, statement: &str) -> Result<(), Fault> {
 fn access_sql(database: &str) -> String {
     let name = quoted(database);
     format!(
-        "revoke all on database {name} from public; grant connect on database {name} to waangu_module"
+        "revoke all on database {name} from public;
+         grant connect on database {name} to waangu_module, waangu_tree"
     )
 }
 
-fn login_sql(login: &LoginSecret) -> String {
-    let name = format!("waangu_{}", login.module);
-    let verifier = scram_sha_256(login.password.as_bytes());
+/// Makes a module's two logins.
+fn logins_sql(login: &LoginSecret) -> String {
+    let module = &login.module;
+    let own = login_sql(Access::Write, "waangu_module", module, &login.password);
+    let tree = login_sql(Access::Tree, "waangu_tree", module, &login.tree_password);
+    format!("{own}; {tree}")
+}
+
+fn login_sql(access: Access, group: &str, module: &ModuleId, password: &str) -> String {
+    let name = access.login(module);
+    let verifier = scram_sha_256(password.as_bytes());
     // Both come from closed alphabets: a module id, and base64 with separators.
     // A login may change its own settings, for all sessions to come: they are put back.
     format!(
@@ -371,8 +374,7 @@ fn login_sql(login: &LoginSecret) -> String {
          alter role {name} password '{verifier}';
          alter role {name} reset all;
          alter role {name} set search_path = {module};
-         grant waangu_module to {name}",
-        module = login.module,
+         grant {group} to {name}"
     )
 }
 

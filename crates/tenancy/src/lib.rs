@@ -2,7 +2,8 @@
 //!
 //! Two halves that share the names of [`waangu_kernel::placement`]:
 //! - [`admin`], for the control plane: makes cells, databases, schemas and homes ready;
-//! - [`pools`] and [`tx`], for modules: one tenant's transaction, and nothing else.
+//! - [`pools`] and [`tx`], for modules: one tenant's transaction, and nothing else;
+//! - [`tree`], the same for a head office that reads itself and all tenants below it.
 //!
 //! Invariants:
 //! - in all three tiers the same tables, keys and policies stand (`sql/core.sql`), so a module does
@@ -13,14 +14,19 @@
 //! Left out: HTTP, the registry, and why a tenant is placed where it is.
 
 pub mod admin;
+pub mod inspect;
 pub mod pools;
+pub mod tree;
 pub mod tx;
 
 mod error;
+mod version;
 
 pub use admin::{CellAdmin, CellAdminConfig, HomeState, LoginSecret, ModulePackage};
 pub use error::{constraint, sql_state};
-pub use pools::{CellAddress, Pools};
+pub use inspect::{Drift, Mend, Rules};
+pub use pools::{CellAddress, CellStats, Limits, Pools};
+pub use tree::{TreeTx, Visit};
 pub use tx::TenantTx;
 
 pub use tokio_postgres::Row;

@@ -1,44 +1,42 @@
-//! A module's connections: one bounded pool for each database that its tenants live in.
+//! A module's connections to the cells.
 //!
 //! Invariants:
-//! - pools are opened on demand and know one login only, the module's own;
-//! - whoever waits for a connection waits at most [`WAIT`];
-//! - a connection is cleaned of roles, settings, cursors, listeners and sequence values before it is
-//!   lent again, so that nothing of one tenant's request reaches the next.
+//! - one login only, the module's own; a connection leaves only inside a [`crate::TenantTx`];
+//! - to each cell at most [`Limits::per_cell`] connections are open, however many databases it has:
+//!   they are opened on demand, an idle one of another database makes room, and none idles longer
+//!   than [`Limits::idle`];
+//! - a free place goes to the tenant that holds the fewest ([`queue`]), and nobody waits longer than
+//!   its deadline;
+//! - a tenant gets a connection that served it last, if there is one (affinity); traces of another
+//!   tenant are removed in the first flight of the transaction ([`crate::tx`]).
+//!
+//! External poolers: session mode only. The seal is bound to the connection, so a pooler that changes
+//! the server under a transaction breaks it, and one that does so between transactions gains nothing.
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 use serde::{Deserialize, Serialize};
-use tokio_postgres::{Config, NoTls};
-use waangu_kernel::{CellId, Fault, ModuleId, fault};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+use waangu_identity::proof::Access;
+use waangu_kernel::{CellId, Fault, ModuleId, TenantId, fault};
 
-use crate::error::unavailable;
+pub(crate) mod conn;
+mod queue;
 
-/// Longest wait for a connection.
+use conn::Conn;
+use queue::{Queue, Ticket};
+
+/// Longest wait for a connection to be opened.
 pub const WAIT: Duration = Duration::from_secs(5);
 
-/// Longest silence of a cell before its connections are given up, so that a cut network is noticed.
-const SILENCE: Duration = Duration::from_secs(15);
+/// How often idle connections are looked at.
+const SWEEP: Duration = Duration::from_secs(10);
 
-/// A statement may not run, nor a transaction idle, for longer: its seal lives as long as it does.
-const BOUNDS: &str = "-c statement_timeout=30s -c idle_in_transaction_session_timeout=30s";
-
-/// Connections in one pool.
-const POOL_SIZE: usize = 8;
-
-/// What a connection is told before it is lent again. Role, `app.*` and `search_path` fall back to
-/// the login's defaults, cursors and listeners end, and the seal of the last transaction is forgotten.
-/// A statement prepared in SQL could take the place of one of the driver's: that is an error here
-/// (division by zero), and the pool closes the connection.
-const CLEAN: &str = "set session authorization default; reset all; close all; unlisten *; \
-    discard sequences; \
-    select 1 / (not exists (select from pg_prepared_statements where from_sql))::integer";
-
-/// Where a cell answers, and the module's password there.
+/// Where a cell answers, and the login's password there.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CellAddress {
@@ -48,7 +46,7 @@ pub struct CellAddress {
     pub host: String,
     /// TCP port.
     pub port: u16,
-    /// The module login's password.
+    /// The login's password.
     pub password: String,
 }
 
@@ -58,7 +56,42 @@ impl fmt::Debug for CellAddress {
     }
 }
 
-/// All pools of one module process.
+/// Bounds of one process's pools.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Open connections to one cell.
+    pub per_cell: usize,
+    /// Longest idle time of a connection.
+    pub idle: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            per_cell: 32,
+            idle: Duration::from_mins(1),
+        }
+    }
+}
+
+/// What one cell's pool is doing, for metrics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CellStats {
+    /// Open connections.
+    pub open: usize,
+    /// Connections in use.
+    pub in_use: usize,
+    /// Requests that wait for one.
+    pub waiting: usize,
+    /// Requests that had to wait, since the start.
+    pub waited: u64,
+    /// Requests whose wait was in vain, since the start.
+    pub timed_out: u64,
+    /// Connections opened, since the start.
+    pub opened: u64,
+}
+
+/// All pools of one login.
 #[derive(Clone)]
 pub struct Pools {
     shared: Arc<Shared>,
@@ -66,55 +99,134 @@ pub struct Pools {
 
 struct Shared {
     login: String,
-    cells: HashMap<CellId, CellAddress>,
-    open: Mutex<HashMap<(CellId, String), Pool>>,
+    limits: Limits,
+    cells: HashMap<CellId, Cell>,
+}
+
+struct Cell {
+    address: CellAddress,
+    state: Mutex<CellState>,
+}
+
+struct CellState {
+    queue: Queue<oneshot::Sender<()>>,
+    idle: Vec<Idle>,
+    open: usize,
+    stats: CellStats,
+    swept: bool,
+}
+
+struct Idle {
+    database: Box<str>,
+    conn: Conn,
+    since: Instant,
 }
 
 impl Pools {
-    /// Pools for one module over these cells. Nothing connects yet.
+    /// Pools for a module's own login over these cells. Nothing connects yet.
     pub fn new(module: &ModuleId, cells: Vec<CellAddress>) -> Self {
-        let cells = cells
-            .into_iter()
-            .map(|cell| (cell.id.clone(), cell))
-            .collect();
-        let shared = Shared {
-            login: format!("waangu_{module}"),
-            cells,
-            open: Mutex::default(),
+        Self::for_login(format!("waangu_{module}"), cells, Limits::default())
+    }
+
+    /// Pools for the login that reads subtrees.
+    pub fn tree(module: &ModuleId, cells: Vec<CellAddress>) -> Self {
+        Self::for_login(Access::Tree.login(module), cells, Limits::default())
+    }
+
+    /// Pools for another login, or with other bounds.
+    pub fn for_login(login: String, cells: Vec<CellAddress>, limits: Limits) -> Self {
+        let cell = |address: CellAddress| {
+            let state = CellState {
+                queue: Queue::new(limits.per_cell),
+                idle: Vec::new(),
+                open: 0,
+                stats: CellStats::default(),
+                swept: false,
+            };
+            (
+                address.id.clone(),
+                Cell {
+                    address,
+                    state: Mutex::new(state),
+                },
+            )
         };
+        let cells = cells.into_iter().map(cell).collect();
         Self {
-            shared: Arc::new(shared),
+            shared: Arc::new(Shared {
+                login,
+                limits,
+                cells,
+            }),
         }
     }
 
-    /// Borrows a connection to a database of a cell.
+    /// What each cell's pool is doing.
+    pub fn stats(&self) -> Vec<(CellId, CellStats)> {
+        let stats = |(id, cell): (&CellId, &Cell)| {
+            let state = cell.lock();
+            let (in_use, waiting) = (state.queue.taken(), state.queue.waiting());
+            (
+                id.clone(),
+                CellStats {
+                    open: state.open,
+                    in_use,
+                    waiting,
+                    ..state.stats
+                },
+            )
+        };
+        self.shared.cells.iter().map(stats).collect()
+    }
+
+    /// Borrows a connection to a database of a cell for a tenant.
     ///
     /// # Errors
-    /// `database-unavailable` when the cell is not known here, or gives no connection in time.
-    pub(crate) async fn get(&self, cell: &CellId, database: &str) -> Result<Object, Fault> {
-        let pool = self.pool(cell, database)?;
-        pool.get().await.map_err(unavailable)
-    }
-
-    fn pool(&self, cell: &CellId, database: &str) -> Result<Pool, Fault> {
-        let key = (cell.clone(), database.to_owned());
-        // The map is only ever replaced entry by entry, so it is whole even after a panic.
-        let mut open = self
-            .shared
-            .open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(pool) = open.get(&key) {
-            return Ok(pool.clone());
-        }
-        let address = self.shared.cells.get(cell).ok_or_else(|| {
+    /// `overloaded` when none is free by the deadline; `database-unavailable` when the cell is not
+    /// known here or does not answer.
+    pub(crate) async fn lease(
+        &self,
+        cell: &CellId,
+        database: &str,
+        tenant: TenantId,
+        deadline: Instant,
+    ) -> Result<Lease, Fault> {
+        let home = self.shared.cells.get(cell).ok_or_else(|| {
             fault::DATABASE_UNAVAILABLE
                 .fault("the tenant's cell is not known to this module")
                 .cause(format!("no address for cell {cell}"))
         })?;
-        let pool = build(address, &self.shared.login, database)?;
-        open.insert(key, pool.clone());
-        Ok(pool)
+        let place = Place {
+            shared: Arc::clone(&self.shared),
+            cell: cell.clone(),
+            tenant,
+        };
+        home.take_place(place.tenant, deadline).await?;
+        // From here on the place is given back however this ends.
+        let mut lease = Lease {
+            place,
+            database: database.into(),
+            conn: None,
+        };
+        self.sweep_later(cell, home);
+        lease.conn = Some(match home.take_idle(database, tenant) {
+            Some(conn) => conn,
+            None => home.open(&self.shared.login, database).await?,
+        });
+        Ok(lease)
+    }
+
+    /// Starts the sweeper of a cell, once.
+    fn sweep_later(&self, id: &CellId, cell: &Cell) {
+        if std::mem::replace(&mut cell.lock().swept, true) {
+            return;
+        }
+        let (shared, id) = (Arc::downgrade(&self.shared), id.clone());
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "ends within one turn of the last handle's end"
+        )]
+        drop(tokio::spawn(sweep(shared, id)));
     }
 }
 
@@ -124,26 +236,186 @@ impl fmt::Debug for Pools {
     }
 }
 
-fn build(address: &CellAddress, login: &str, database: &str) -> Result<Pool, Fault> {
-    let mut config = Config::new();
-    config
-        .host(&address.host)
-        .port(address.port)
-        .user(login)
-        .password(&address.password)
-        .dbname(database)
-        .application_name(login)
-        .options(BOUNDS)
-        .tcp_user_timeout(SILENCE)
-        .connect_timeout(WAIT);
-    let recycling_method = RecyclingMethod::Custom(CLEAN.to_owned());
-    let manager = Manager::from_config(config, NoTls, ManagerConfig { recycling_method });
-    Pool::builder(manager)
-        .max_size(POOL_SIZE)
-        .wait_timeout(Some(WAIT))
-        .create_timeout(Some(WAIT))
-        .recycle_timeout(Some(WAIT))
-        .runtime(Runtime::Tokio1)
-        .build()
-        .map_err(unavailable)
+impl Cell {
+    /// Nothing is left half-done under the lock, so the state is whole even after a panic.
+    fn lock(&self) -> MutexGuard<'_, CellState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn take_place(&self, tenant: TenantId, deadline: Instant) -> Result<(), Fault> {
+        let (ticket, turn) = {
+            let mut state = self.lock();
+            if state.queue.try_take(tenant.number()) {
+                return Ok(());
+            }
+            state.stats.waited = state.stats.waited.saturating_add(1);
+            let (tell, turn) = oneshot::channel();
+            (state.queue.wait(tenant.number(), tell), turn)
+        };
+        let mut waiting = Waiting {
+            cell: self,
+            tenant,
+            ticket: Some(ticket),
+        };
+        let came = timeout_at(deadline, turn).await;
+        if matches!(came, Ok(Ok(()))) {
+            waiting.ticket = None;
+            return Ok(());
+        }
+        let mut state = self.lock();
+        state.stats.timed_out = state.stats.timed_out.saturating_add(1);
+        drop(state);
+        Err(fault::OVERLOADED.fault("all connections to the tenant's cell are in use"))
+    }
+
+    /// An idle connection to the database: the tenant's last one, else the most recent.
+    fn take_idle(&self, database: &str, tenant: TenantId) -> Option<Conn> {
+        let mut state = self.lock();
+        loop {
+            let here = |idle: &Idle| *idle.database == *database;
+            let own = |idle: &Idle| here(idle) && idle.conn.last() == Some(tenant);
+            let at = state
+                .idle
+                .iter()
+                .rposition(own)
+                .or_else(|| state.idle.iter().rposition(here))?;
+            let idle = state.idle.remove(at);
+            if idle.conn.is_fresh() {
+                return Some(idle.conn);
+            }
+            state.open = state.open.saturating_sub(1);
+        }
+    }
+
+    /// Opens a connection; the longest idle one of another database makes room if need be. Places in
+    /// use and idle connections together never exceed the limit: whoever holds a place without a
+    /// connection has its room counted here before it connects.
+    async fn open(&self, login: &str, database: &str) -> Result<Conn, Fault> {
+        {
+            let mut state = self.lock();
+            if state.open >= state.queue.limit() && !state.idle.is_empty() {
+                drop(state.idle.remove(0));
+                state.open = state.open.saturating_sub(1);
+            }
+            state.open = state.open.saturating_add(1);
+            state.stats.opened = state.stats.opened.saturating_add(1);
+        }
+        let mut room = Room { cell: Some(self) };
+        let conn = Conn::open(&self.address, login, database).await?;
+        room.cell = None;
+        Ok(conn)
+    }
+
+    /// Frees a place, for a waiter if there is one. A waiter that has just given up is not told, and
+    /// passes the place on itself ([`Waiting`]).
+    fn free_place(state: &mut CellState, tenant: TenantId) {
+        if let Some(next) = state.queue.free(tenant.number()) {
+            let _given_up = next.send(());
+        }
+    }
+}
+
+/// Somebody in the queue: leaves it when dropped, and passes on a place that came too late.
+struct Waiting<'a> {
+    cell: &'a Cell,
+    tenant: TenantId,
+    ticket: Option<Ticket>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let Some(ticket) = self.ticket else { return };
+        let mut state = self.cell.lock();
+        if !state.queue.give_up(ticket) {
+            Cell::free_place(&mut state, self.tenant);
+        }
+    }
+}
+
+/// Room counted for a connection that is being opened; given back if it does not come.
+struct Room<'a> {
+    cell: Option<&'a Cell>,
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        if let Some(cell) = self.cell {
+            let mut state = cell.lock();
+            state.open = state.open.saturating_sub(1);
+        }
+    }
+}
+
+struct Place {
+    shared: Arc<Shared>,
+    cell: CellId,
+    tenant: TenantId,
+}
+
+/// A borrowed connection. Dropped with its connection inside, the connection is lent again; taken
+/// out, it is not.
+pub(crate) struct Lease {
+    place: Place,
+    database: Box<str>,
+    conn: Option<Conn>,
+}
+
+impl Lease {
+    /// The connection.
+    pub(crate) fn conn(&mut self) -> Option<&mut Conn> {
+        self.conn.as_mut()
+    }
+
+    /// Closes the connection: nobody shall meet it again.
+    pub(crate) fn discard(&mut self) {
+        if self.conn.take().is_some()
+            && let Some(cell) = self.place.shared.cells.get(&self.place.cell)
+        {
+            let mut state = cell.lock();
+            state.open = state.open.saturating_sub(1);
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Some(cell) = self.place.shared.cells.get(&self.place.cell) else {
+            return;
+        };
+        let mut state = cell.lock();
+        if let Some(conn) = self.conn.take() {
+            if conn.is_fresh() {
+                let (database, since) = (std::mem::take(&mut self.database), Instant::now());
+                state.idle.push(Idle {
+                    database,
+                    conn,
+                    since,
+                });
+            } else {
+                state.open = state.open.saturating_sub(1);
+            }
+        }
+        Cell::free_place(&mut state, self.place.tenant);
+    }
+}
+
+/// Closes what has idled too long, until the pools are gone.
+async fn sweep(shared: Weak<Shared>, id: CellId) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
+        let Some(cell) = shared.cells.get(&id) else {
+            return;
+        };
+        let mut state = cell.lock();
+        let before = state.idle.len();
+        let idle = shared.limits.idle;
+        state
+            .idle
+            .retain(|one| one.since.elapsed() < idle && one.conn.is_fresh());
+        let closed = before.saturating_sub(state.idle.len());
+        state.open = state.open.saturating_sub(closed);
+    }
 }

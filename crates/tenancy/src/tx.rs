@@ -2,44 +2,61 @@
 //!
 //! Invariants:
 //! - it is sealed by `waangu.enter` with a proof that this process could not have made;
-//! - BEGIN, `enter` and the search path leave in one flight (pipelined), so the context costs no
-//!   round trip of its own;
+//! - BEGIN, the removal of another tenant's traces, `enter`, the search path, the first statement and,
+//!   if it is the only one, COMMIT leave in one flight: the context costs no round trip;
 //! - dropped without [`TenantTx::commit`], it is rolled back before its connection is lent again;
-//!   dropped in the middle of a query (a cancelled request, a panic), the query is cancelled and the
-//!   connection closed, because a late cancel could hit the next borrower;
-//! - after a statement that failed, or whose future was dropped, only the rollback is left.
+//!   dropped in the middle of a statement (a cancelled request, a panic, the deadline), the statement
+//!   is cancelled and the connection closed, because a late cancel could hit the next borrower;
+//! - after a statement that failed, or whose future was dropped, only the rollback is left;
+//! - a tenant that is frozen or has moved (`WG001`) is waited for before the first statement, without
+//!   holding a connection meanwhile.
+//!
+//! `COPY … FROM` is refused by PostgreSQL under row-level security: bulk loads use `unnest` arrays.
 
 use std::fmt;
 use std::time::Duration;
 
-use deadpool_postgres::Object;
-use futures_util::future;
 use tokio::runtime::Handle;
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{NoTls, Row};
-use waangu_identity::{Proof, RequestContext};
-use waangu_kernel::placement::Tier;
+use waangu_identity::RequestContext;
 use waangu_kernel::{Fault, fault};
 
+mod flight;
+mod more;
+
+pub use more::{CopyOut, Rows, Savepoint};
+
 use crate::error::{DriverCause, from_driver, is_state};
-use crate::pools::Pools;
+use crate::pools::{Lease, Pools};
+use flight::{Answer, Flight, Stage};
 
 /// Longest time given to the rollback of an abandoned transaction.
 const ROLLBACK: Duration = Duration::from_secs(2);
 
-const ENTER: &str = "select waangu.enter($1, $2, $3)";
-const PATH: &str = "select set_config('search_path', $1, true)";
+/// Longest wait for a tenant that is frozen (a relocation's pause is far shorter).
+const MOVING_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Time that a transaction has if its caller sets no deadline.
+const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A transaction in which exactly one tenant's rows exist.
 pub struct TenantTx {
-    client: Option<Object>,
+    pools: Pools,
+    context: RequestContext,
+    deadline: Instant,
+    lease: Option<Lease>,
     progress: Progress,
+    savepoints: u32,
 }
 
 /// How far a transaction is, which decides what dropping it means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Progress {
+    /// Nothing was sent yet.
+    New,
     /// Between statements.
     Idle,
     /// A statement is on its way.
@@ -48,76 +65,46 @@ enum Progress {
     Failed,
     /// A prepared statement of this connection can't be used any more; nobody should meet it again.
     Spoilt,
+    /// Over.
+    Ended,
 }
 
 impl TenantTx {
-    /// Begins a transaction for the tenant, and with the rights, that the context proves.
+    /// A transaction for the tenant, and with the rights, that the context proves. It begins with its
+    /// first statement; nothing is sent before. All of it must be done by `deadline`.
+    pub fn lazy(pools: &Pools, context: &RequestContext, deadline: Instant) -> Self {
+        Self {
+            pools: pools.clone(),
+            context: context.clone(),
+            deadline,
+            lease: None,
+            progress: Progress::New,
+            savepoints: 0,
+        }
+    }
+
+    /// The same, begun at once.
     ///
     /// # Errors
     /// `tenant-moving` when the tenant is frozen or elsewhere; `context-refused` when PostgreSQL does
-    /// not accept the proof; `database-unavailable`.
+    /// not accept the proof; `overloaded`; `database-unavailable`.
     pub async fn begin(pools: &Pools, context: &RequestContext) -> Result<Self, Fault> {
-        match Self::attempt(pools, context).await {
-            // What another request did to the connection is not this one's fault; nothing has
-            // happened yet.
-            Err((Progress::Spoilt, _)) => Self::attempt(pools, context).await,
-            other => other,
-        }
-        .map_err(|(_, fault)| fault)
-    }
-
-    async fn attempt(pools: &Pools, context: &RequestContext) -> Result<Self, (Progress, Fault)> {
-        let database = context.placement.database(context.tenant);
-        let client = pools
-            .get(&context.placement.cell, &database)
-            .await
-            .map_err(|fault| (Progress::Failed, fault))?;
-        let mut tx = Self {
-            client: Some(client),
-            progress: Progress::Busy,
-        };
-        let entered = tx.enter(context).await;
-        match tx.settle(entered, refusal) {
-            Ok(()) => Ok(tx),
-            Err(fault) => Err((tx.progress, fault)),
-        }
-    }
-
-    async fn enter(&self, context: &RequestContext) -> Result<(), tokio_postgres::Error> {
-        let Some(client) = self.client.as_ref() else {
-            return Ok(());
-        };
-        let Proof { claims, kid, mac } = &context.proof;
-        let enter = client.prepare_cached(ENTER).await?;
-        let params: [&(dyn ToSql + Sync); 3] = [claims, kid, mac];
-        let begin = client.batch_execute("begin");
-        let entered = client.query(&enter, &params);
-        if context.placement.tier == Tier::Schema {
-            let path = client.prepare_cached(PATH).await?;
-            let schema = context.placement.schema(context.tenant, &context.module);
-            let params: [&(dyn ToSql + Sync); 1] = [&schema];
-            future::try_join3(begin, entered, client.query(&path, &params)).await?;
-        } else {
-            future::try_join(begin, entered).await?;
-        }
-        Ok(())
+        let mut tx = Self::lazy(pools, context, Instant::now() + DEADLINE);
+        tx.run(&Flight::only_open()).await?;
+        Ok(tx)
     }
 
     /// Runs a query; its rows are this tenant's.
     ///
     /// # Errors
-    /// A fault whose constraint or SQLSTATE [`crate::constraint`] and [`crate::sql_state`] tell.
+    /// A fault whose constraint or SQLSTATE [`crate::constraint`] and [`crate::sql_state`] tell; before
+    /// the first statement also those of [`TenantTx::begin`].
     pub async fn query(
         &mut self,
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, Fault> {
-        let client = self.start()?;
-        let result = match client.prepare_cached(sql).await {
-            Ok(statement) => client.query(&statement, params).await,
-            Err(error) => Err(error),
-        };
-        self.settle(result, from_driver)
+        Ok(self.run(&Flight::rows(sql, params)).await?.rows)
     }
 
     /// Runs a query that gives at most one row.
@@ -141,12 +128,31 @@ impl TenantTx {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<u64, Fault> {
-        let client = self.start()?;
-        let result = match client.prepare_cached(sql).await {
-            Ok(statement) => client.execute(&statement, params).await,
-            Err(error) => Err(error),
-        };
-        self.settle(result, from_driver)
+        Ok(self.run(&Flight::count(sql, params)).await?.count)
+    }
+
+    /// Runs a query and commits, in one flight.
+    ///
+    /// # Errors
+    /// As [`TenantTx::query`] and [`TenantTx::commit`].
+    pub async fn query_and_commit(
+        mut self,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, Fault> {
+        Ok(self.run(&Flight::rows(sql, params).last()).await?.rows)
+    }
+
+    /// Runs a statement and commits, in one flight; returns the number of rows it touched.
+    ///
+    /// # Errors
+    /// As [`TenantTx::query`] and [`TenantTx::commit`].
+    pub async fn execute_and_commit(
+        mut self,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<u64, Fault> {
+        Ok(self.run(&Flight::count(sql, params).last()).await?.count)
     }
 
     /// Commits.
@@ -155,73 +161,135 @@ impl TenantTx {
     /// `internal` when a statement of this transaction failed or was abandoned before;
     /// `database-unavailable`: then it is unknown whether the commit happened.
     pub async fn commit(mut self) -> Result<(), Fault> {
-        let committed = self.start()?.batch_execute("commit").await;
-        committed.map_err(from_driver)?;
-        // Returned to the pool only now that the transaction has ended.
-        drop(self.client.take());
-        Ok(())
+        if self.progress == Progress::New {
+            return Ok(());
+        }
+        self.run(&Flight::only_commit()).await.map(drop)
     }
 
-    fn start(&mut self) -> Result<&Object, Fault> {
+    /// Sends a flight; the first one waits for a connection, and for a tenant that is being moved.
+    async fn run(&mut self, flight: &Flight<'_>) -> Result<Answer, Fault> {
         match self.progress {
-            Progress::Idle => self.progress = Progress::Busy,
+            Progress::New => self.first(flight).await,
+            Progress::Idle => self.send(flight).await.map_err(|(_, fault)| fault),
             // Its outcome is unknown: it may have failed on the server, or may yet.
-            Progress::Busy => {
-                return Err(
-                    fault::INTERNAL.fault("a statement of this transaction was abandoned before")
-                );
-            }
+            Progress::Busy => Err(over("a statement of this transaction was abandoned before")),
             Progress::Failed | Progress::Spoilt => {
-                return Err(
-                    fault::INTERNAL.fault("a statement of this transaction has failed before")
-                );
+                Err(over("a statement of this transaction has failed before"))
+            }
+            Progress::Ended => Err(over("the transaction has already ended")),
+        }
+    }
+
+    async fn first(&mut self, flight: &Flight<'_>) -> Result<Answer, Fault> {
+        let patience = self.deadline.min(Instant::now() + MOVING_PATIENCE);
+        let mut pause = Duration::from_millis(10);
+        let mut spoilt = 0_u8;
+        loop {
+            self.progress = Progress::New;
+            let database = self.context.database();
+            let (cell, tenant) = (&self.context.placement.cell, self.context.tenant);
+            self.lease = Some(
+                self.pools
+                    .lease(cell, &database, tenant, self.deadline)
+                    .await?,
+            );
+            let (stage, fault) = match self.send(flight).await {
+                Ok(answer) => return Ok(answer),
+                Err(failed) => failed,
+            };
+            // What another request did to the connection is not this one's fault, and nothing has
+            // happened yet.
+            let again = self.progress == Progress::Spoilt && spoilt < 8;
+            let moving = stage == Stage::Enter && fault.code() == fault::TENANT_MOVING.code;
+            let waits = moving && Instant::now() + pause < patience;
+            if !(again || waits) {
+                return Err(fault);
+            }
+            self.let_go().await;
+            if waits {
+                sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_millis(200));
+            } else {
+                spoilt = spoilt.saturating_add(1);
             }
         }
-        self.client
-            .as_ref()
-            .ok_or_else(|| fault::INTERNAL.fault("the transaction has already ended"))
     }
 
-    fn settle<T>(
-        &mut self,
-        result: Result<T, tokio_postgres::Error>,
-        into_fault: fn(tokio_postgres::Error) -> Fault,
-    ) -> Result<T, Fault> {
-        self.progress = match &result {
-            Ok(_) => Progress::Idle,
-            Err(error) if spoils(error) => Progress::Spoilt,
-            Err(_) => Progress::Failed,
+    async fn send(&mut self, flight: &Flight<'_>) -> Result<Answer, (Stage, Fault)> {
+        let opening = self.progress == Progress::New;
+        self.progress = Progress::Busy;
+        let Some(conn) = self.lease.as_mut().and_then(Lease::conn) else {
+            return Err((Stage::Statement, over("the transaction has no connection")));
         };
-        result.map_err(into_fault)
+        let context = opening.then_some(&self.context);
+        let Ok(sent) = timeout_at(self.deadline, flight.send(conn, context)).await else {
+            // Still busy: dropping this transaction cancels the statement.
+            let late = fault::DATABASE_UNAVAILABLE.fault("the request's time is over");
+            return Err((Stage::Statement, late));
+        };
+        match sent {
+            Ok(answer) => {
+                self.progress = Progress::Idle;
+                if flight.ends() {
+                    // Returned to the pool only now that the transaction has ended.
+                    self.progress = Progress::Ended;
+                    self.lease = None;
+                }
+                Ok(answer)
+            }
+            Err((stage, error)) => {
+                let spoils = stage == Stage::Clean || spoils(&error);
+                self.progress = if spoils {
+                    Progress::Spoilt
+                } else {
+                    Progress::Failed
+                };
+                let fault = match stage {
+                    Stage::Enter => refusal(error),
+                    Stage::Clean | Stage::Statement | Stage::Commit => from_driver(error),
+                };
+                Err((stage, fault))
+            }
+        }
+    }
+
+    /// Gives the connection back after a first flight that failed.
+    async fn let_go(&mut self) {
+        let Some(mut lease) = self.lease.take() else {
+            return;
+        };
+        if self.progress == Progress::Spoilt {
+            lease.discard();
+        } else {
+            roll_back(lease).await;
+        }
     }
 }
 
 impl Drop for TenantTx {
     fn drop(&mut self) {
-        let Some(client) = self.client.take() else {
+        let Some(mut lease) = self.lease.take() else {
             return;
         };
-        let Ok(runtime) = Handle::try_current() else {
-            drop(Object::take(client));
+        let runtime = Handle::try_current();
+        let (Some(cancel), Ok(runtime)) = (lease.conn().map(|conn| conn.cancel_token()), runtime)
+        else {
+            lease.discard();
             return;
         };
-        if self.progress == Progress::Spoilt {
-            drop(Object::take(client));
-        } else if self.progress == Progress::Busy {
-            let cancel = client.cancel_token();
-            drop(Object::take(client));
-            runtime.spawn(async move {
-                if let Err(error) = cancel.cancel_query(NoTls).await {
-                    tracing::debug!(%error, "an abandoned query could not be cancelled");
-                }
-            });
-        } else {
-            runtime.spawn(async move {
-                let rollback = tokio::time::timeout(ROLLBACK, client.batch_execute("rollback"));
-                if !matches!(rollback.await, Ok(Ok(()))) {
-                    drop(Object::take(client));
-                }
-            });
+        match self.progress {
+            Progress::Busy => {
+                lease.discard();
+                runtime.spawn(async move {
+                    if let Err(error) = cancel.cancel_query(NoTls).await {
+                        tracing::debug!(%error, "an abandoned statement could not be cancelled");
+                    }
+                });
+            }
+            Progress::Spoilt => lease.discard(),
+            Progress::Idle | Progress::Failed => drop(runtime.spawn(roll_back(lease))),
+            Progress::New | Progress::Ended => {}
         }
     }
 }
@@ -230,6 +298,19 @@ impl fmt::Debug for TenantTx {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "TenantTx({:?})", self.progress)
     }
+}
+
+/// Ends a transaction without its changes; a connection that does not manage that is closed.
+async fn roll_back(mut lease: Lease) {
+    let Some(conn) = lease.conn() else { return };
+    let rollback = conn.client().batch_execute("rollback");
+    if !matches!(tokio::time::timeout(ROLLBACK, rollback).await, Ok(Ok(()))) {
+        lease.discard();
+    }
+}
+
+fn over(why: &'static str) -> Fault {
+    fault::INTERNAL.fault(why)
 }
 
 /// The table has changed under a prepared statement (0A000), or somebody has deallocated it (26000).

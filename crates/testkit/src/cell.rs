@@ -6,7 +6,7 @@ use waangu_identity::proof::{Access, ProofClaims};
 use waangu_identity::{ContextKey, RequestContext};
 use waangu_kernel::placement::Tier;
 use waangu_kernel::{Clock as _, ModuleId, Placement, RequestId, SystemClock, TenantId, UserId};
-use waangu_tenancy::{CellAddress, CellAdmin, CellAdminConfig, LoginSecret, Pools};
+use waangu_tenancy::{CellAddress, CellAdmin, CellAdminConfig, Limits, LoginSecret, Pools};
 
 use crate::server::{HOST, PASSWORD, SUPERUSER, Server, cluster};
 
@@ -56,7 +56,7 @@ pub fn context(
     let (request, actor) = (RequestId::generate(), UserId::generate());
     let expires = SystemClock.unix_seconds() + LIFETIME;
     let proof = key.prove(&ProofClaims {
-        login: &format!("waangu_{module}"),
+        login: &access.login(module),
         tenant: tenant.number(),
         epoch: placement.epoch,
         expires,
@@ -73,8 +73,10 @@ pub fn context(
         actor,
         permissions: Vec::new(),
         access,
+        places: Vec::new(),
         expires,
         proof,
+        visited: None,
     }
 }
 
@@ -99,6 +101,7 @@ impl Cell {
             .map(|module| LoginSecret {
                 module: parsed(module),
                 password: password(module),
+                tree_password: tree_password(module),
             })
             .collect()
     }
@@ -123,13 +126,27 @@ impl Cell {
 
     /// A module's pools, as its process would have them.
     pub fn pools(&self, module: &ModuleId) -> Pools {
-        let address = CellAddress {
+        Pools::new(module, vec![self.address(password(module.as_str()))])
+    }
+
+    /// The same, with other bounds.
+    pub fn limited_pools(&self, module: &ModuleId, limits: Limits) -> Pools {
+        let cells = vec![self.address(password(module.as_str()))];
+        Pools::for_login(format!("waangu_{module}"), cells, limits)
+    }
+
+    /// A module's pools for subtrees, likewise.
+    pub fn tree_pools(&self, module: &ModuleId) -> Pools {
+        Pools::tree(module, vec![self.address(tree_password(module.as_str()))])
+    }
+
+    fn address(&self, password: String) -> CellAddress {
+        CellAddress {
             id: self.admin.id().clone(),
             host: HOST.to_owned(),
             port: self.server.port(),
-            password: password(module.as_str()),
-        };
-        Pools::new(module, vec![address])
+            password,
+        }
     }
 
     /// A connection string of a module's own login, as a compromised module would hold it.
@@ -137,6 +154,13 @@ impl Cell {
         let login = format!("waangu_{module}");
         self.server
             .dsn(&login, &password(module.as_str()), database)
+    }
+
+    /// A connection string of a module's login for subtrees, likewise.
+    pub fn tree_dsn(&self, module: &ModuleId, database: &str) -> String {
+        let login = Access::Tree.login(module);
+        let password = tree_password(module.as_str());
+        self.server.dsn(&login, &password, database)
     }
 
     /// A connection string of the superuser.
@@ -169,6 +193,10 @@ fn key() -> ContextKey {
 
 fn password(module: &str) -> String {
     format!("of-{module}")
+}
+
+fn tree_password(module: &str) -> String {
+    format!("of-{module}-tree")
 }
 
 fn parsed<T: std::str::FromStr<Err = waangu_kernel::Fault>>(text: &str) -> T {

@@ -33,6 +33,19 @@ pub(crate) fn ready(global: &Global) -> Result<Ready, Failure> {
     serde_json::from_str(&text).of(path.display())
 }
 
+/// A name in an address. One that could be read as more than that (`../../other`) would reach another
+/// resource than the one that was named.
+fn segment(name: &str) -> Result<&str, Failure> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if !name.is_empty() && name != "." && name != ".." && name.bytes().all(plain) {
+        return Ok(name);
+    }
+    Err(Failure::usage(format!(
+        "`{}` is not a name: letters, digits, hyphens, underscores and dots",
+        name.escape_debug()
+    )))
+}
+
 /// A client of the admin API.
 fn admin(global: &Global) -> Result<Client, Failure> {
     let ready = ready(global)?;
@@ -52,7 +65,9 @@ pub(crate) async fn tenant(global: &Global, command: TenantCommand) -> Result<()
             print_tenants(global, &items)
         }
         TenantCommand::Show { slug } => {
-            let tenant: TenantView = admin(global)?.get(&format!("/tenants/{slug}")).await?;
+            let tenant: TenantView = admin(global)?
+                .get(&format!("/tenants/{}", segment(&slug)?))
+                .await?;
             print_tenant(global, &tenant)
         }
         TenantCommand::Tree => {
@@ -60,10 +75,20 @@ pub(crate) async fn tenant(global: &Global, command: TenantCommand) -> Result<()
             tree::print(global.output, &items)
         }
         TenantCommand::Suspend { slug } => {
-            change(global, Method::POST, &format!("/tenants/{slug}/suspend")).await
+            change(
+                global,
+                Method::POST,
+                &format!("/tenants/{}/suspend", segment(&slug)?),
+            )
+            .await
         }
         TenantCommand::Resume { slug } => {
-            change(global, Method::POST, &format!("/tenants/{slug}/resume")).await
+            change(
+                global,
+                Method::POST,
+                &format!("/tenants/{}/resume", segment(&slug)?),
+            )
+            .await
         }
         TenantCommand::Delete { slug, yes } => {
             if !yes {
@@ -71,7 +96,12 @@ pub(crate) async fn tenant(global: &Global, command: TenantCommand) -> Result<()
                     "this removes all data of `{slug}`; say --yes if that is meant"
                 )));
             }
-            change(global, Method::DELETE, &format!("/tenants/{slug}")).await
+            change(
+                global,
+                Method::DELETE,
+                &format!("/tenants/{}", segment(&slug)?),
+            )
+            .await
         }
     }
 }
@@ -163,7 +193,7 @@ pub(crate) async fn module(global: &Global, command: ModuleCommand) -> Result<()
             change(
                 global,
                 Method::PUT,
-                &format!("/tenants/{slug}/modules/{module}"),
+                &format!("/tenants/{}/modules/{}", segment(&slug)?, segment(&module)?),
             )
             .await
         }
@@ -171,7 +201,7 @@ pub(crate) async fn module(global: &Global, command: ModuleCommand) -> Result<()
             change(
                 global,
                 Method::DELETE,
-                &format!("/tenants/{slug}/modules/{module}"),
+                &format!("/tenants/{}/modules/{}", segment(&slug)?, segment(&module)?),
             )
             .await
         }
@@ -180,9 +210,10 @@ pub(crate) async fn module(global: &Global, command: ModuleCommand) -> Result<()
 
 pub(crate) async fn audit(global: &Global, command: AuditCommand) -> Result<(), Failure> {
     let AuditCommand::Tail { tenant, limit } = command;
-    let only = tenant
-        .map(|slug| format!("&tenant={slug}"))
-        .unwrap_or_default();
+    let only = match &tenant {
+        Some(slug) => format!("&tenant={}", segment(slug)?),
+        None => String::new(),
+    };
     let list: List<AuditView> = admin(global)?
         .get(&format!("/audit?limit={limit}{only}"))
         .await?;
@@ -229,8 +260,7 @@ pub(crate) fn openapi() -> Result<(), Failure> {
         &waangu_control::openapi()
             .to_pretty_json()
             .of("OpenAPI document")?,
-    );
-    Ok(())
+    )
 }
 
 pub(crate) fn docs(command: DocsCommand) -> Result<(), Failure> {
@@ -241,10 +271,10 @@ pub(crate) fn docs(command: DocsCommand) -> Result<(), Failure> {
                 let file = out.join(format!("{}.md", def.code));
                 std::fs::write(&file, def.page()).of(file.display())?;
             }
+            Ok(())
         }
         DocsCommand::Cli => line(&crate::cli::reference::<Cli>()),
     }
-    Ok(())
 }
 
 async fn all_tenants(client: &Client) -> Result<Vec<TenantView>, Failure> {
@@ -338,5 +368,33 @@ impl Spinner {
 
     fn end(&self) {
         self.0.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `waangu user delete acme ../../acme` once deleted the tenant, without asking.
+    #[test]
+    fn a_name_stays_one_segment_of_an_address() {
+        for name in ["acme", "awa.diop", "ten_1", "A-b"] {
+            assert_eq!(segment(name).unwrap(), name);
+        }
+        for other in [
+            "",
+            ".",
+            "..",
+            "../../acme",
+            "a/b",
+            "a?b",
+            "a#b",
+            "a%2fb",
+            "a b",
+            "a\n",
+            "é",
+        ] {
+            assert!(segment(other).is_err(), "{other:?}");
+        }
     }
 }

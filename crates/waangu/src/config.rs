@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -168,7 +169,18 @@ pub(crate) fn cache_folder() -> Option<PathBuf> {
 /// Reads a configuration file.
 pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> {
     let text = std::fs::read_to_string(path).of(path.display())?;
-    toml::from_str(&text).of(path.display())
+    parse(&text, path.display())
+}
+
+/// Parses a file that holds secrets: the parser's own report would repeat the line that it stumbled
+/// over.
+pub(crate) fn parse<T: DeserializeOwned>(text: &str, what: impl Display) -> Result<T, Failure> {
+    toml::from_str(text).map_err(|error: toml::de::Error| {
+        let before = error.span().and_then(|span| text.get(..span.start));
+        let line = before.unwrap_or_default().matches('\n').count() + 1;
+        let why = error.message().lines().next().unwrap_or_default();
+        Failure::failed(format!("{what}, line {line}: {why}"))
+    })
 }
 
 /// Reads a signing key.

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use waangu_api::ClientError;
 
+use crate::output::talk;
+
 /// A command that did not do what it was asked.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -30,12 +32,8 @@ impl Failure {
     }
 
     /// Prints the reason.
-    #[expect(
-        clippy::print_stderr,
-        reason = "this is where a command says why it failed"
-    )]
     pub(crate) fn report(&self) -> ExitCode {
-        eprintln!("error: {}", self.text);
+        talk(&format!("error: {}", self.text));
         ExitCode::from(self.code)
     }
 }

@@ -1,5 +1,7 @@
 //! Results on stdout, as a table for people or JSON for programs; talk on stderr.
 
+use std::io::{ErrorKind, Write as _};
+
 use clap::ValueEnum;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{ContentArrangement, Table};
@@ -27,7 +29,6 @@ pub(crate) fn print<T: Serialize>(
         Format::Json => line(&serde_json::to_string_pretty(value).of("result")?),
         Format::Table => line(&table(header, rows)),
     }
-    Ok(())
 }
 
 /// A table as text.
@@ -41,20 +42,15 @@ pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     table.to_string()
 }
 
-/// One line of result.
-#[expect(
-    clippy::print_stdout,
-    reason = "results go to stdout, here and nowhere else"
-)]
-pub(crate) fn line(text: &str) {
-    println!("{text}");
+/// One line of result. A reader that has heard enough (`| head`) is no failure of ours; a full disk is.
+pub(crate) fn line(text: &str) -> Result<(), Failure> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written.of("standard output"),
+    }
 }
 
-/// One line of talk.
-#[expect(
-    clippy::print_stderr,
-    reason = "talk goes to stderr, here and nowhere else"
-)]
+/// One line of talk. Nobody may be listening any more; work goes on without.
 pub(crate) fn talk(text: &str) {
-    eprintln!("{text}");
+    let _unheard = writeln!(std::io::stderr(), "{text}");
 }

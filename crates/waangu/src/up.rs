@@ -79,17 +79,19 @@ pub(crate) async fn run(global: &Global, options: UpOptions) -> Result<(), Failu
     let outcome = match started {
         Ok(ready) => {
             let (took, phases) = progress.end();
-            ready::publish(&state, ready_path.as_deref(), &ready, took, &phases)?;
-            told.wait().await;
-            Ok(())
+            let published = ready::publish(&state, ready_path.as_deref(), &ready, took, &phases);
+            if published.is_ok() {
+                told.wait().await;
+            }
+            published
         }
         Err(failure) => Err(failure),
     };
     talk("stopping …");
-    forget_ready(&state, ready_path.as_deref())?;
+    let forgotten = forget_ready(&state, ready_path.as_deref());
     platform.shut_down().await;
     talk("stopped");
-    outcome
+    outcome.and(forgotten)
 }
 
 async fn start(
@@ -269,12 +271,14 @@ impl Told {
     }
 }
 
-/// Binds the gateway's port: the one asked for, the one used before, or the usual one.
+/// Binds the gateway's port: the one asked for, the one used before, or the usual one. Zero asks for
+/// the one used before or, the first time, for any.
 fn bind_gateway(state: &State, asked: Option<u16>) -> Result<Arc<TcpListener>, Failure> {
     let before = state
         .read("port")?
         .and_then(|text| text.trim().parse().ok());
-    let port = asked.or(before).unwrap_or(PORT);
+    let named = asked.filter(|port| *port != 0);
+    let port = named.or(before).or(asked).unwrap_or(PORT);
     let listener = TcpListener::bind(("127.0.0.1", port)).map_err(|error| {
         Failure::failed(match error.kind() {
             std::io::ErrorKind::AddrInUse => format!(

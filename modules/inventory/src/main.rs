@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use waangu_sdk::{Module, Router, routing::get, routing::post};
 
+mod consolidated;
 mod created;
 mod errors;
 mod fields;
@@ -38,6 +39,8 @@ fn router() -> Router {
         .route("/places", get(places::list).post(places::create))
         .route("/places/{id}", get(places::get))
         .route("/stock", get(stock::list))
+        .route("/consolidated/stock", get(consolidated::stock))
+        .route("/consolidated/levels", get(consolidated::levels))
         .route("/moves", get(moves::list).post(moves::create))
         .route("/moves/batch", post(moves::create_batch))
         .route("/moves/{id}", get(moves::get))
@@ -52,8 +55,8 @@ mod tests {
     fn the_package_is_whole() {
         let package = MODULE.package().unwrap();
         assert_eq!(package.manifest.version, env!("CARGO_PKG_VERSION"));
-        assert_eq!(package.manifest.routes.len(), 12);
-        for role in ["viewer", "clerk", "manager"] {
+        assert_eq!(package.manifest.routes.len(), 14);
+        for role in ["viewer", "clerk", "manager", "consolidator"] {
             let role = format!("inventory.{role}");
             assert!(package.manifest.role_permissions(&role).is_some(), "{role}");
         }

@@ -98,24 +98,22 @@ pub(crate) async fn list(
 ) -> Reply<Json<Page<Move>>> {
     let limit = Limit::new(listing.limit)?;
     let after = listing.after.unwrap_or(Uuid::max());
-    let mut tx = auth.begin().await?;
+    let tx = auth.begin();
     let rows = match &listing.product {
         Some(product) => {
-            tx.query(LIST_BY_PRODUCT, &[&after, &limit.rows(), product])
+            tx.query_and_commit(LIST_BY_PRODUCT, &[&after, &limit.rows(), product])
                 .await?
         }
-        None => tx.query(LIST, &[&after, &limit.rows()]).await?,
+        None => tx.query_and_commit(LIST, &[&after, &limit.rows()]).await?,
     };
-    tx.commit().await?;
     let page = Page::new(&rows, limit, read, |found| found.id.to_string())?;
     Ok(Json(page))
 }
 
 /// `GET /moves/{id}`.
 pub(crate) async fn get(auth: Authorized<StockRead>, Path(id): Path<Uuid>) -> Reply<Json<Move>> {
-    let mut tx = auth.begin().await?;
-    let row = tx.query_opt(GET, &[&id]).await?;
-    tx.commit().await?;
+    let rows = auth.begin().query_and_commit(GET, &[&id]).await?;
+    let row = rows.into_iter().next();
     let row = row.ok_or_else(|| MOVE_NOT_FOUND.fault(format!("there is no move {id}")))?;
     Ok(Json(read(&row)?))
 }

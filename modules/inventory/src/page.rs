@@ -32,6 +32,11 @@ impl Limit {
         }
     }
 
+    /// How many items are shown.
+    pub(crate) fn shown(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+
     /// How many rows to read: one more than are shown tells whether there is a next page.
     pub(crate) fn rows(self) -> i64 {
         self.0 + 1
@@ -46,7 +51,7 @@ impl<T> Page<T> {
         item: impl Fn(&Row) -> Result<T, Fault>,
         cursor: impl Fn(&T) -> String,
     ) -> Result<Self, Fault> {
-        let shown = usize::try_from(limit.0).unwrap_or(usize::MAX);
+        let shown = limit.shown();
         let items: Vec<T> = rows
             .iter()
             .take(shown)

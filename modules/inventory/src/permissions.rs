@@ -13,4 +13,6 @@ waangu_sdk::permissions! {
     StockRead = "inventory:stock.read";
     /// Move stock.
     StockMove = "inventory:stock.move";
+    /// See the stock of a whole subtree.
+    ConsolidatedRead = "inventory:consolidated.read";
 }

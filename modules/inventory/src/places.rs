@@ -67,9 +67,10 @@ pub(crate) async fn list(
     if !after.is_empty() {
         check_text("after", &after, CODE_LENGTH)?;
     }
-    let mut tx = auth.begin().await?;
-    let rows = tx.query(LIST, &[&after, &limit.rows()]).await?;
-    tx.commit().await?;
+    let rows = auth
+        .begin()
+        .query_and_commit(LIST, &[&after, &limit.rows()])
+        .await?;
     let page = Page::new(&rows, limit, read, |place| place.code.clone())?;
     Ok(Json(page))
 }
@@ -82,7 +83,7 @@ pub(crate) async fn create(
 ) -> Reply<Created<Place>> {
     check_text("code", &new.code, CODE_LENGTH)?;
     check_text("name", &new.name, 200)?;
-    let mut tx = auth.begin().await?;
+    let mut tx = auth.begin();
     let place = insert(&mut tx, &key, &new).await?;
     tx.commit().await?;
     Ok(Created::at(format!("/places/{}", place.id), place))
@@ -90,9 +91,8 @@ pub(crate) async fn create(
 
 /// `GET /places/{id}`.
 pub(crate) async fn get(auth: Authorized<PlaceRead>, Path(id): Path<Uuid>) -> Reply<Json<Place>> {
-    let mut tx = auth.begin().await?;
-    let row = tx.query_opt(GET, &[&id]).await?;
-    tx.commit().await?;
+    let rows = auth.begin().query_and_commit(GET, &[&id]).await?;
+    let row = rows.into_iter().next();
     let row = row.ok_or_else(|| PLACE_NOT_FOUND.fault(format!("there is no place {id}")))?;
     Ok(Json(read(&row)?))
 }

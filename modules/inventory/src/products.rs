@@ -85,9 +85,10 @@ pub(crate) async fn list(
     if !after.is_empty() {
         check_text("after", &after, SKU_LENGTH)?;
     }
-    let mut tx = auth.begin().await?;
-    let rows = tx.query(LIST, &[&after, &limit.rows()]).await?;
-    tx.commit().await?;
+    let rows = auth
+        .begin()
+        .query_and_commit(LIST, &[&after, &limit.rows()])
+        .await?;
     let page = Page::new(&rows, limit, read, |product| product.sku.clone())?;
     Ok(Json(page))
 }
@@ -99,7 +100,7 @@ pub(crate) async fn create(
     Json(new): Json<NewProduct>,
 ) -> Reply<Created<Product>> {
     new.check()?;
-    let mut tx = auth.begin().await?;
+    let mut tx = auth.begin();
     let product = insert(&mut tx, &key, &new).await?;
     tx.commit().await?;
     Ok(Created::at(format!("/products/{}", product.id), product))
@@ -110,9 +111,8 @@ pub(crate) async fn get(
     auth: Authorized<ProductRead>,
     Path(id): Path<Uuid>,
 ) -> Reply<Json<Product>> {
-    let mut tx = auth.begin().await?;
-    let row = tx.query_opt(GET, &[&id]).await?;
-    tx.commit().await?;
+    let rows = auth.begin().query_and_commit(GET, &[&id]).await?;
+    let row = rows.into_iter().next();
     let row = row.ok_or_else(|| not_found(id))?;
     Ok(Json(read(&row)?))
 }
@@ -124,9 +124,9 @@ pub(crate) async fn update(
     Json(change): Json<Change>,
 ) -> Reply<Json<Product>> {
     change.check()?;
-    let mut tx = auth.begin().await?;
-    let row = tx
-        .query_opt(
+    let rows = auth
+        .begin()
+        .query_and_commit(
             UPDATE,
             &[
                 &id,
@@ -140,8 +140,8 @@ pub(crate) async fn update(
         )
         .await
         .map_err(price_without_currency)?;
+    let row = rows.into_iter().next();
     let row = row.ok_or_else(|| not_found(id))?;
-    tx.commit().await?;
     Ok(Json(read(&row)?))
 }
 

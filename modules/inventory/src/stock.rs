@@ -35,10 +35,10 @@ pub(crate) struct Listing {
 }
 
 /// The last level of a page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Cursor {
-    product: Uuid,
-    place: Uuid,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Cursor {
+    pub(crate) product: Uuid,
+    pub(crate) place: Uuid,
 }
 
 /// `GET /stock`, in the order in which the products were created.
@@ -53,28 +53,21 @@ pub(crate) async fn list(
     };
     let (after, last) = range(listing.product, after);
     let rows = limit.rows();
-    let mut tx = auth.begin().await?;
+    let tx = auth.begin();
     let found = match &listing.place {
         Some(place) => {
-            tx.query(
+            tx.query_and_commit(
                 BY_PLACE,
                 &[&after.product, &after.place, &last, &rows, place],
             )
             .await?
         }
         None => {
-            tx.query(BY_PRODUCT, &[&after.product, &after.place, &last, &rows])
+            tx.query_and_commit(BY_PRODUCT, &[&after.product, &after.place, &last, &rows])
                 .await?
         }
     };
-    tx.commit().await?;
-    let page = Page::new(&found, limit, read, |level| {
-        Cursor {
-            product: level.product,
-            place: level.place,
-        }
-        .to_text()
-    })?;
+    let page = Page::new(&found, limit, read, |level| level.cursor().to_text())?;
     Ok(Json(page))
 }
 
@@ -90,8 +83,24 @@ fn range(product: Option<Uuid>, after: Option<Cursor>) -> (Cursor, Uuid) {
     (after.unwrap_or(start), product.unwrap_or(Uuid::max()))
 }
 
+impl Level {
+    /// Its place in lists.
+    pub(crate) fn cursor(&self) -> Cursor {
+        Cursor {
+            product: self.product,
+            place: self.place,
+        }
+    }
+}
+
 impl Cursor {
-    fn to_text(self) -> String {
+    /// Before all levels: no id is nil.
+    pub(crate) const START: Self = Self {
+        product: Uuid::nil(),
+        place: Uuid::nil(),
+    };
+
+    pub(crate) fn to_text(self) -> String {
         format!("{}.{}", self.product.simple(), self.place.simple())
     }
 }
@@ -110,7 +119,7 @@ impl FromStr for Cursor {
     }
 }
 
-fn read(row: &Row) -> Result<Level, Fault> {
+pub(crate) fn read(row: &Row) -> Result<Level, Fault> {
     Ok(Level {
         product: column(row, "product_id")?,
         sku: column(row, "sku")?,

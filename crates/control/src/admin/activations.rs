@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use serde_json::json;
 use waangu_api::Problem;
@@ -12,7 +12,7 @@ use waangu_registry::{StoredReply, Tenant, Tx};
 
 use super::call::{Begun, Call, Change};
 use super::{operations, tenants};
-use crate::reply::Refusal;
+use crate::reply::{Path, Refusal};
 use crate::server::App;
 
 /// Switches a module on.

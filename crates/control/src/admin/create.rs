@@ -143,6 +143,8 @@ impl Wish {
             .into_iter()
             .map(|(key, value)| {
                 super::entitlements::check_key(&key)?;
+                super::entitlements::check_value(&value)
+                    .map_err(|fault| fault.field("entitlements"))?;
                 Ok(Entitlement {
                     key,
                     value,

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 use waangu_api::Problem;
 use waangu_api::types::{EntitlementView, PutEntitlement};
 use waangu_kernel::{Fault, fault};
@@ -13,7 +13,7 @@ use waangu_registry::Entitlement;
 
 use super::call::{Begun, Call, Change, reply};
 use super::{tenants, view};
-use crate::reply::{RawBody, Refusal};
+use crate::reply::{Path, RawBody, Refusal};
 use crate::server::App;
 
 /// One parameter.
@@ -46,6 +46,7 @@ pub(super) async fn put(
 ) -> Result<Json<EntitlementView>, Refusal> {
     let PutEntitlement { value } = body.parse()?;
     check_key(&key)?;
+    check_value(&value).map_err(|fault| fault.field("value"))?;
     let new = Entitlement {
         key,
         value,
@@ -109,6 +110,24 @@ pub(super) fn check_key(key: &str) -> Result<(), Fault> {
             fault::excerpt(key)
         ))
         .field("entitlements"))
+}
+
+/// A value that PostgreSQL can keep: its JSON has no U+0000.
+pub(super) fn check_value(value: &Value) -> Result<(), Fault> {
+    let refused = |text: &str| text.contains('\0');
+    let null = match value {
+        Value::String(text) => refused(text),
+        Value::Array(items) => return items.iter().try_for_each(check_value),
+        Value::Object(fields) => {
+            fields.values().try_for_each(check_value)?;
+            fields.keys().any(|name| refused(name))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    };
+    if null {
+        return Err(fault::INVALID_FIELD.fault("a value must not have a null character (U+0000)"));
+    }
+    Ok(())
 }
 
 fn unknown(key: &str) -> Fault {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -18,7 +18,7 @@ use waangu_registry::{Operation, OperationEvent, StoredReply};
 
 use super::call::{Call, Change, reply, send};
 use super::view;
-use crate::reply::Refusal;
+use crate::reply::{Path, Refusal};
 use crate::server::App;
 
 /// Longest pause between two looks at an operation that somebody watches.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::http::header::ETAG;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
@@ -14,7 +14,7 @@ use waangu_registry::{Desired, StoredReply, Tenant, TenantPatch, Tx};
 
 use super::call::{Begun, Call, Change, etag, reply};
 use super::{create, operations, view};
-use crate::reply::{RawBody, Refusal};
+use crate::reply::{Path, RawBody, Refusal};
 use crate::server::App;
 
 /// Tenants on a page if the caller does not say.
@@ -147,13 +147,14 @@ pub(super) async fn patch(
 /// The new parent's number, if the tree stays a tree and no border forbids it.
 async fn adopt(tx: &Tx<'_>, tenant: &Tenant, text: &str) -> Result<TenantId, Fault> {
     let slug = create::parent_slug(text)?;
-    let parent = tx.get_tenant(&slug).await.map_err(|fault| {
+    // Locked, because one that is being deleted can't be a parent any more.
+    let parent = tx.lock_tenant(&slug).await.map_err(|fault| {
         if fault.code() == fault::TENANT_NOT_FOUND.code {
             fault::PARENT_UNKNOWN
                 .fault(format!("there is no tenant `{slug}`"))
                 .field("parent")
         } else {
-            fault
+            fault.field("parent")
         }
     })?;
     if tx

@@ -3,20 +3,20 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::json;
 use waangu_api::Problem;
 use waangu_api::types::{CreateUser, List, PutRoles, UserView};
-use waangu_identity::{password, random_secret};
+use waangu_identity::random_secret;
 use waangu_kernel::permission::TENANT_ADMIN;
 use waangu_kernel::{Fault, RoleName, Username, fault};
 use waangu_registry::{Tx, User};
 
 use super::call::{Begun, Call, Change, reply, send};
 use super::{create, tenants};
-use crate::reply::{RawBody, Refusal};
+use crate::reply::{Path, RawBody, Refusal};
 use crate::server::App;
 
 /// Shortest password, in characters (NIST SP 800-63B-4 §3.1.1.2 for multi-factor use; a longer one is
@@ -228,7 +228,7 @@ fn view(user: User, password: Option<String>) -> UserView {
 impl App {
     /// Hashes a password off the event loop, a few at a time.
     pub(crate) async fn hash_password(&self, secret: String) -> Result<String, Fault> {
-        self.hashing(move || password::hash(&secret))
+        self.hashing(move |hasher| hasher.hash(&secret))
             .await?
             .map_err(no_entropy)
     }

@@ -80,6 +80,13 @@ pub(super) async fn submit(
     let Some(subject) = subject(&username, request.tenant.as_deref()) else {
         return Ok(page(StatusCode::UNAUTHORIZED, &request, Some(wrong)));
     };
+    if !leads_home(&app.config.domain, &request.redirect_uri, &subject.0) {
+        return Err(Refusal(
+            fault::INVALID_FIELD
+                .fault("the redirect address is another tenant's")
+                .field("redirect_uri"),
+        ));
+    }
     let credential = match sign_in(&app, &subject, password).await? {
         SignIn::Welcome(credential) => credential,
         SignIn::Wrong => return Ok(page(StatusCode::UNAUTHORIZED, &request, Some(wrong))),
@@ -122,12 +129,25 @@ fn check(app: &App, request: &AuthorizeRequest) -> Result<(), Refusal> {
     if request.code_challenge_method != "S256" || request.code_challenge.len() != 43 {
         return wrong("PKCE with S256 is required", "code_challenge");
     }
+    for (value, field) in [(&request.state, "state"), (&request.nonce, "nonce")] {
+        if value
+            .as_deref()
+            .is_some_and(|text| text.contains(char::is_control))
+        {
+            return wrong("it must not have control characters", field);
+        }
+    }
     Ok(())
 }
 
 /// A tenant's own callback, or a command line's on loopback (RFC 8252 §7.3, any port).
 fn redirect_allowed(domain: &str, port: u16, redirect: &str) -> bool {
-    let Ok(uri) = redirect.parse::<Uri>() else {
+    // A fragment (RFC 6749 §3.1.2 forbids it) is left out by the parser, not refused.
+    let Some(uri) = redirect
+        .parse::<Uri>()
+        .ok()
+        .filter(|_| !redirect.contains('#'))
+    else {
         return false;
     };
     let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
@@ -148,6 +168,18 @@ fn redirect_allowed(domain: &str, port: u16, redirect: &str) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether a code for somebody of this tenant may go there. With a link to their own callback, another
+/// tenant's people would get the code, and they have chosen its PKCE verifier, too.
+fn leads_home(domain: &str, redirect: &str, tenant: &Slug) -> bool {
+    redirect.parse::<Uri>().is_ok_and(|uri| {
+        uri.scheme_str() == Some("http")
+            || uri
+                .host()
+                .and_then(|host| host.strip_suffix(domain)?.strip_suffix('.'))
+                == Some(tenant.as_str())
+    })
 }
 
 fn redirect(app: &App, request: &AuthorizeRequest, code: &str) -> Response {
@@ -271,6 +303,7 @@ mod tests {
             "https://teranga.waangu.localhost:8443@evil.example/auth/callback",
             "https://teranga.waangu.localhost:8443/auth/callback/../../x",
             "https://teranga.waangu.localhost:8443/auth/callback?next=x",
+            "https://teranga.waangu.localhost:8443/auth/callback#x",
             "https://a.b.waangu.localhost:8443/auth/callback",
             "https://login.waangu.localhost:8443/auth/callback",
             "http://teranga.waangu.localhost:8443/auth/callback",
@@ -281,6 +314,18 @@ mod tests {
         ] {
             assert!(!allowed(stranger), "{stranger}");
         }
+    }
+
+    /// A code that goes to another tenant's address is an account given away, too.
+    #[test]
+    fn codes_go_to_the_tenant_of_whoever_signs_in() {
+        let home = |uri: &str| leads_home("waangu.localhost", uri, &"teranga".parse().unwrap());
+        assert!(home("https://teranga.waangu.localhost:8443/auth/callback"));
+        assert!(home("http://127.0.0.1:40000/auth/callback"));
+        assert!(!home("https://other.waangu.localhost:8443/auth/callback"));
+        assert!(!home(
+            "https://xteranga.waangu.localhost:8443/auth/callback"
+        ));
     }
 
     /// A name in the form must stay a name.

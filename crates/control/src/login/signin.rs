@@ -1,6 +1,7 @@
 //! Checking a name and a password, slowly if it fails often.
 
-use waangu_identity::{password, sha256_hex};
+use waangu_identity::password::Hasher;
+use waangu_identity::sha256_hex;
 use waangu_kernel::{Fault, Slug, Username};
 use waangu_registry::{Credential, LoginGate};
 
@@ -36,6 +37,9 @@ pub(super) async fn sign_in(
 ) -> Result<SignIn, Fault> {
     let (tenant, username) = subject;
     let key = sha256_hex(format!("{tenant}\n{username}").as_bytes());
+    // One after the other, or good passwords that arrive together would count as failures of each
+    // other.
+    let _turn = app.sign_in_turn(&key).await?;
     let mut session = app.registry.session().await?;
     let tx = session.begin().await?;
     if let LoginGate::Closed(seconds) = tx.login_gate(&key).await? {
@@ -52,7 +56,7 @@ pub(super) async fn sign_in(
         .as_ref()
         .map(|credential| credential.password_hash.clone());
     let fits = app
-        .hashing(move || fits(&secret, stored.as_deref()))
+        .hashing(move |hasher| fits(hasher, &secret, stored.as_deref()))
         .await?;
     let Some(credential) = credential.filter(|_| fits) else {
         return Ok(SignIn::Wrong);
@@ -66,11 +70,11 @@ pub(super) async fn sign_in(
 }
 
 /// Takes the same time whether or not there is a user.
-fn fits(secret: &str, stored: Option<&str>) -> bool {
+fn fits(hasher: &mut Hasher, secret: &str, stored: Option<&str>) -> bool {
     if let Some(stored) = stored {
-        return password::verify(secret, stored);
+        return hasher.verify(secret, stored);
     }
-    password::verify_nobody(secret);
+    hasher.verify_nobody(secret);
     false
 }
 

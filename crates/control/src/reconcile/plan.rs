@@ -17,6 +17,8 @@ pub struct Wanted {
     pub epoch: i64,
     /// The enabled modules with the number of migrations of each.
     pub modules: Vec<(ModuleId, usize)>,
+    /// The numbers of its ancestors, itself included, in ascending order.
+    pub lineage: Vec<i64>,
 }
 
 /// One idempotent step.
@@ -24,6 +26,8 @@ pub struct Wanted {
 pub enum Step {
     /// Make the placement's database.
     CreatePlace,
+    /// Say who may read it as part of a subtree.
+    SetLineage,
     /// Bring a module's schema to its last migration.
     InstallModule(ModuleId),
     /// Let transactions begin.
@@ -39,6 +43,7 @@ impl Step {
     pub fn describe(&self) -> String {
         match self {
             Self::CreatePlace => "create database".to_owned(),
+            Self::SetLineage => "record its place in the hierarchy".to_owned(),
             Self::InstallModule(module) => format!("install module {module}"),
             Self::OpenHome => "open".to_owned(),
             Self::CloseHome => "close".to_owned(),
@@ -63,6 +68,10 @@ fn presence(wanted: &Wanted, observed: &Observed, home: HomeState) -> Vec<Step> 
     }
     if !observed.database {
         steps.push(Step::CreatePlace);
+    }
+    // Early, because it also takes away: whom the tenant has left must not read on.
+    if observed.lineage != wanted.lineage {
+        steps.push(Step::SetLineage);
     }
     for (module, migrations) in &wanted.modules {
         let have = observed
@@ -100,6 +109,7 @@ mod tests {
             desired,
             epoch: 1,
             modules: vec![("inventory".parse().unwrap(), 2)],
+            lineage: vec![1, 7],
         }
     }
 
@@ -108,6 +118,7 @@ mod tests {
             database: true,
             modules: vec![("inventory".parse().unwrap(), migrations)],
             home,
+            lineage: vec![1, 7],
         }
     }
 
@@ -116,11 +127,35 @@ mod tests {
     fn plans_are_exactly_what_is_missing() {
         let install = Step::InstallModule("inventory".parse().unwrap());
         let nothing = Observed::default();
+        let moved = |home| Observed {
+            lineage: vec![2, 7],
+            ..observed(Some((home, 1)), 1)
+        };
         let cases = [
             (
                 wanted(Desired::Active),
+                moved(HomeState::Active),
+                vec![Step::SetLineage, install.clone()],
+            ),
+            (
+                wanted(Desired::Suspended),
+                moved(HomeState::Active),
+                vec![Step::CloseHome, Step::SetLineage, install.clone()],
+            ),
+            (
+                wanted(Desired::Deleted),
+                moved(HomeState::Suspended),
+                vec![Step::RemoveData],
+            ),
+            (
+                wanted(Desired::Active),
                 nothing.clone(),
-                vec![Step::CreatePlace, install.clone(), Step::OpenHome],
+                vec![
+                    Step::CreatePlace,
+                    Step::SetLineage,
+                    install.clone(),
+                    Step::OpenHome,
+                ],
             ),
             (
                 wanted(Desired::Active),

@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue, Method};
 use waangu_identity::RequestContext;
 use waangu_identity::context::{CONTEXT_HEADER, MAX_LIFETIME_SECONDS};
 use waangu_identity::proof::{Access, ProofClaims};
+use waangu_kernel::manifest::Scope;
 use waangu_kernel::{Fault, ModuleId, Slug, fault};
 
 use super::{Arrived, Edge, REQUEST_HEADER, Trail, not_found, text};
@@ -19,6 +20,10 @@ use crate::forward::{Call, Held};
 use crate::hygiene::{self, Receiver};
 use crate::problem::{Refusal, Reply};
 use crate::snapshot::Tenant;
+use crate::snapshot::kin::too_large;
+
+/// Longest context, in bytes. Only a subtree's places make it long; modules take heads of 400 KiB.
+const MAX_CONTEXT: usize = 32 * 1024;
 
 impl Edge {
     /// Checks a request to a module, and sends it there.
@@ -103,16 +108,17 @@ impl Edge {
         module: ModuleId,
         grant: Grant,
     ) -> Result<HeaderValue, Fault> {
-        let access = match arrived.head.method {
-            Method::GET | Method::HEAD => Access::Read,
-            _ => Access::Write,
+        let (access, places) = match (grant.scope, &arrived.head.method) {
+            (Scope::Subtree, _) => (Access::Tree, self.snapshot.subtree(tenant, &module)?),
+            (Scope::Own, &Method::GET | &Method::HEAD) => (Access::Read, Vec::new()),
+            (Scope::Own, _) => (Access::Write, Vec::new()),
         };
         let expires = self
             .clock
             .unix_seconds()
             .saturating_add(MAX_LIFETIME_SECONDS);
         let proof = self.proof.prove(&ProofClaims {
-            login: &format!("waangu_{module}"),
+            login: &access.login(&module),
             tenant: tenant.route.id.number(),
             epoch: tenant.route.placement.epoch,
             expires,
@@ -129,14 +135,19 @@ impl Edge {
             actor: caller.user,
             permissions: grant.permissions,
             access,
+            places,
             expires,
             proof,
+            visited: None,
         });
         let signed = signed.map_err(|error| {
             fault::INTERNAL
                 .fault("the request can't be signed")
                 .cause(error)
         })?;
+        if access == Access::Tree && signed.len() > MAX_CONTEXT {
+            return Err(too_large("names too long to be told at once".to_owned()));
+        }
         text(&signed)
     }
 }

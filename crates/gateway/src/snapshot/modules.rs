@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use http::Method;
-use waangu_kernel::manifest::{Manifest, Route};
+use waangu_kernel::manifest::{Manifest, Route, Scope};
 use waangu_kernel::permission::TENANT_ADMIN;
 use waangu_kernel::{ModuleId, Permission, RoleName};
 use waangu_registry::StoredModule;
@@ -53,7 +53,7 @@ pub(crate) struct Module {
 #[derive(Debug)]
 struct Doors {
     template: String,
-    methods: BTreeMap<String, Permission>,
+    methods: BTreeMap<String, (Permission, Scope)>,
 }
 
 /// What a method and path lead to.
@@ -65,6 +65,8 @@ pub(crate) enum Door<'a> {
         template: &'a str,
         /// What the caller must be permitted.
         permission: &'a Permission,
+        /// Whose rows it reaches.
+        scope: Scope,
     },
     /// A route with other methods, as `Allow` lists them.
     OtherMethods(String),
@@ -97,9 +99,10 @@ impl Module {
             method.as_str()
         };
         match found.value.methods.get(wanted) {
-            Some(permission) => Door::Open {
+            Some((permission, scope)) => Door::Open {
                 template: &found.value.template,
                 permission,
+                scope: *scope,
             },
             None => Door::OtherMethods(allow(&found.value.methods)),
         }
@@ -121,7 +124,7 @@ impl Module {
     }
 }
 
-fn allow(methods: &BTreeMap<String, Permission>) -> String {
+fn allow(methods: &BTreeMap<String, (Permission, Scope)>) -> String {
     let mut names: Vec<&str> = methods.keys().map(String::as_str).collect();
     if methods.contains_key("GET") {
         names.push("HEAD");
@@ -135,6 +138,7 @@ fn router(manifest: &Manifest) -> matchit::Router<Doors> {
         method,
         path,
         permission,
+        scope,
     } in &manifest.routes
     {
         by_shape
@@ -144,7 +148,7 @@ fn router(manifest: &Manifest) -> matchit::Router<Doors> {
                 methods: BTreeMap::new(),
             })
             .methods
-            .insert(method.clone(), permission.clone());
+            .insert(method.clone(), (permission.clone(), *scope));
     }
     let mut router = matchit::Router::new();
     for (shape, doors) in by_shape {

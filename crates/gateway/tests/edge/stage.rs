@@ -93,6 +93,7 @@ pub(crate) fn route(id: i64, slug: &str, grants: &[(UserId, &str)]) -> TenantRou
         id: TenantId::new(id).unwrap(),
         slug: slug.parse().unwrap(),
         active: true,
+        parent: None,
         placement: Placement {
             cell: "cell-1".parse().unwrap(),
             tier: Tier::Shared,

@@ -363,6 +363,15 @@ pub static PERMISSION_DENIED: ErrorDef = ErrorDef::client(
     "Ask the tenant's administrator for a role that holds it.",
 );
 
+/// The subtree is too large for one request.
+pub static SUBTREE_TOO_LARGE: ErrorDef = ErrorDef::client(
+    "subtree-too-large",
+    422,
+    "The subtree is too large for one request",
+    "A request that reads a tenant and all below it visits at most 500 places and 2,000 tenants, 32 levels deep, and names them in 32 KiB.",
+    "Ask for the subtrees of the tenants below, one after the other.",
+);
+
 /// The module is not active for this tenant.
 pub static MODULE_NOT_ACTIVE: ErrorDef = ErrorDef::client(
     "module-not-active",
@@ -418,6 +427,16 @@ pub static DATABASE_UNAVAILABLE: ErrorDef = ErrorDef::server(
     "The database can't be reached",
     "The tenant's database did not answer in time.",
     "Repeat the request; the operator should look at the cell.",
+);
+
+/// The database has lost a rule of isolation.
+pub static ISOLATION_DRIFT: ErrorDef = ErrorDef::server(
+    Blame::Database,
+    "isolation-drift",
+    503,
+    "The database has lost a rule that keeps tenants apart",
+    "A module serves nobody from a database whose tables, policies, rights or roles are not exactly as the platform made them.",
+    "The operator runs `waangu doctor isolation`, which names the object and the statement that mends it.",
 );
 
 /// The tenant is being moved.
@@ -480,7 +499,7 @@ pub static CONTROL_TIMEOUT: ErrorDef = ErrorDef::server(
 );
 
 /// All of the above, in order.
-pub static ALL: [&ErrorDef; 52] = [
+pub static ALL: [&ErrorDef; 54] = [
     &MALFORMED_REQUEST,
     &MALFORMED_JSON,
     &UNKNOWN_FIELD,
@@ -521,12 +540,14 @@ pub static ALL: [&ErrorDef; 52] = [
     &UNAUTHENTICATED,
     &TOKEN_EXPIRED,
     &PERMISSION_DENIED,
+    &SUBTREE_TOO_LARGE,
     &MODULE_NOT_ACTIVE,
     &CONTEXT_REFUSED,
     &RATE_LIMITED,
     &OVERLOADED,
     &INTERNAL,
     &DATABASE_UNAVAILABLE,
+    &ISOLATION_DRIFT,
     &TENANT_MOVING,
     &MODULE_UNAVAILABLE,
     &MODULE_TIMEOUT,

@@ -54,6 +54,9 @@ pub struct Observed {
     pub modules: Vec<(ModuleId, usize)>,
     /// The home row, with its epoch.
     pub home: Option<(HomeState, i64)>,
+    /// The numbers of those who may read it besides others' rows: its ancestors, itself included, in
+    /// ascending order.
+    pub lineage: Vec<i64>,
 }
 
 impl CellAdmin {
@@ -105,7 +108,39 @@ impl CellAdmin {
             };
             observed.home = Some((state, row.try_get(1).map_err(from_driver)?));
         }
+        let sql = "select ancestor from waangu.closure where descendant = $1 order by ancestor";
+        let rows = client
+            .query(sql, &[&tenant.number()])
+            .await
+            .map_err(from_driver)?;
+        for row in rows {
+            observed.lineage.push(row.try_get(0).map_err(from_driver)?);
+        }
         Ok(observed)
+    }
+
+    /// Says who may read the tenant as part of a subtree: its ancestors, itself included.
+    ///
+    /// # Errors
+    /// `database-unavailable`.
+    pub async fn set_lineage(
+        &self,
+        tenant: TenantId,
+        placement: &Placement,
+        ancestors: &[i64],
+    ) -> Result<(), Fault> {
+        let client = self.tenant_client(tenant, placement).await?;
+        let sql = "with gone as (
+                       delete from waangu.closure where descendant = $1 and ancestor <> all ($2)
+                   )
+                   insert into waangu.closure (ancestor, descendant)
+                   select ancestor, $1 from unnest($2::bigint[]) as ancestor
+                   on conflict do nothing";
+        client
+            .execute(sql, &[&tenant.number(), &ancestors])
+            .await
+            .map(drop)
+            .map_err(from_driver)
     }
 
     /// Creates the placement's database if need be.
@@ -267,6 +302,7 @@ async fn leave_home(tx: &Transaction<'_>, tenant: TenantId) -> Result<(), Fault>
     for sql in [
         "select pg_advisory_xact_lock($1)",
         "delete from waangu.home where tenant_id = $1",
+        "delete from waangu.closure where descendant = $1",
     ] {
         tx.execute(sql, &[&tenant.number()])
             .await

@@ -153,7 +153,14 @@ async fn grants_of_a_migration_are_taken_back() {
                 order by 1";
     let rows = client.query(sql, &[]).await.unwrap();
     let grants: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
-    assert_eq!(grants, ["waangu_ledger INSERT", "waangu_ledger SELECT"]);
+    assert_eq!(
+        grants,
+        [
+            "waangu_ledger INSERT",
+            "waangu_ledger SELECT",
+            "waangu_ledger_tree SELECT"
+        ]
+    );
 }
 
 /// A back-fill that silently changes nothing would be found by a client, months later.

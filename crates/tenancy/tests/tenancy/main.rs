@@ -4,9 +4,12 @@
 
 mod attacks;
 mod broken;
+mod drift;
 mod isolation;
+mod pools;
 mod preparation;
 mod proofs;
 mod provisioning;
 mod support;
 mod transactions;
+mod tree;

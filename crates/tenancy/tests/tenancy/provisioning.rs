@@ -49,6 +49,7 @@ async fn observation_tells_the_truth_in_each_tier() {
             database: true,
             modules: vec![(module("stock"), steps), (module("nothing"), 0)],
             home: Some((HomeState::Active, 1)),
+            lineage: whole.lineage.clone(),
         };
         assert_eq!(whole, expected, "{tier}");
 

@@ -4,7 +4,7 @@ use http::Method;
 use waangu_api::types::{CreateUser, List, ModuleView, PutRoles, UserView};
 use waangu_kernel::permission::TENANT_ADMIN;
 
-use super::admin;
+use super::{admin, segment};
 use crate::cli::{Global, RoleCommand, UserCommand};
 use crate::failure::Failure;
 use crate::output::print;
@@ -13,7 +13,9 @@ pub(crate) async fn user(global: &Global, command: UserCommand) -> Result<(), Fa
     let client = admin(global)?;
     match command {
         UserCommand::List { slug } => {
-            let list: List<UserView> = client.get(&format!("/tenants/{slug}/users")).await?;
+            let list: List<UserView> = client
+                .get(&format!("/tenants/{}/users", segment(&slug)?))
+                .await?;
             print_users(global, &list.items)
         }
         UserCommand::Create {
@@ -29,12 +31,16 @@ pub(crate) async fn user(global: &Global, command: UserCommand) -> Result<(), Fa
                 password,
                 roles,
             };
-            let path = format!("/tenants/{slug}/users");
+            let path = format!("/tenants/{}/users", segment(&slug)?);
             let user: UserView = client.send_json(Method::POST, &path, &body, None).await?;
             print_users(global, &[user])
         }
         UserCommand::Delete { slug, username } => Ok(client
-            .delete(&format!("/tenants/{slug}/users/{username}"))
+            .delete(&format!(
+                "/tenants/{}/users/{}",
+                segment(&slug)?,
+                segment(&username)?
+            ))
             .await?),
     }
 }
@@ -54,7 +60,11 @@ pub(crate) async fn role(global: &Global, command: RoleCommand) -> Result<(), Fa
             username,
             roles,
         } => {
-            let path = format!("/tenants/{slug}/users/{username}/roles");
+            let path = format!(
+                "/tenants/{}/users/{}/roles",
+                segment(&slug)?,
+                segment(&username)?
+            );
             let body = PutRoles { roles };
             let user: UserView = client.send_json(Method::PUT, &path, &body, None).await?;
             print_users(global, &[user])

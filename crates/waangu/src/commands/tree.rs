@@ -12,8 +12,7 @@ pub(super) fn print(format: Format, tenants: &[TenantView]) -> Result<(), Failur
     if format == Format::Json {
         return output::print(format, &tenants, &[], Vec::new());
     }
-    line(draw(tenants).trim_end());
-    Ok(())
+    line(draw(tenants).trim_end())
 }
 
 fn draw(tenants: &[TenantView]) -> String {

@@ -71,19 +71,27 @@ pub(crate) async fn supervise(
     let mut pause = BACKOFF;
     loop {
         let began = Instant::now();
-        let mut child = spawn(&spec)?;
-        // `wait` would close it, and the child would take that for our death.
-        let _lifeline = child.stdin.take();
-        let status = tokio::select! {
-            status = child.wait() => status,
-            () = stop.cancelled() => return end(&spec, child).await,
+        // A program that can't be started now (it is just being built anew, the disk is full) may be
+        // in a moment.
+        let (status, words) = match spawn(&spec) {
+            Ok(mut child) => {
+                // `wait` would close it, and the child would take that for our death.
+                let _lifeline = child.stdin.take();
+                let status = tokio::select! {
+                    status = child.wait() => status,
+                    () = stop.cancelled() => return end(&spec, child).await,
+                };
+                let status =
+                    status.map_or_else(|error| error.to_string(), |status| status.to_string());
+                (status, last_words(&spec.log))
+            }
+            Err(failure) => ("not started".to_owned(), failure.to_string()),
         };
         if began.elapsed() > STEADY {
             pause = BACKOFF;
         }
-        let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
         // Nobody listens any more once the platform is up.
-        let _nobody = deaths.try_send(format!("{}: {}", spec.name, last_words(&spec.log)));
+        let _nobody = deaths.try_send(format!("{}: {words}", spec.name));
         tracing::warn!(
             child = spec.name,
             log = %spec.log.display(),

@@ -80,7 +80,7 @@ pub(crate) async fn find(
 }
 
 /// The major version that made the data that is already here.
-fn existing_major(folder: &Path) -> Result<Option<u16>, Failure> {
+pub(crate) fn existing_major(folder: &Path) -> Result<Option<u16>, Failure> {
     for entry in std::fs::read_dir(folder).of(folder.display())? {
         let path = entry.of(folder.display())?.path();
         if let Some(major) = made_by(&path.join("data"))? {
@@ -176,9 +176,23 @@ pub(crate) async fn supervise(
             ended = cluster.wait() => ended?,
         };
         tracing::warn!(cell = %name, reason = ended.reason, "PostgreSQL ended ({})", ended.status);
-        tokio::time::sleep(PAUSE).await;
-        if let Err(error) = cluster.start().await {
-            tracing::error!(cell = %name, "PostgreSQL does not start again: {error}");
+        let again = async {
+            loop {
+                tokio::time::sleep(PAUSE).await;
+                match cluster.start().await {
+                    Ok(()) => return,
+                    Err(error) => {
+                        tracing::error!(cell = %name, "PostgreSQL does not start again: {error}");
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            () = again => {}
+            () = stop.cancelled() => {
+                cluster.stop(Shutdown::Fast, PATIENCE).await?;
+                return Ok(());
+            }
         }
     }
 }

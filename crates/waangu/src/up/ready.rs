@@ -79,7 +79,10 @@ pub(crate) fn publish(
     if let Some(other) = other {
         write_private(other, &text)?;
     }
-    line(&summary(ready));
+    // The platform runs, whoever reads about it.
+    if let Err(failure) = line(&summary(ready)) {
+        tracing::warn!("{failure}");
+    }
     talk(&format!(
         "ready in {:.1} s; ready file: {}; stop with Ctrl-C",
         took.as_secs_f64(),

@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use waangu_identity::{SigningKey, random_bytes, random_secret};
 use waangu_kernel::{CellId, ModuleId};
 
+use super::postgres::existing_major;
 use super::state::State;
-use crate::config::KeyFile;
+use crate::config::{KeyFile, parse};
 use crate::failure::{Failure, Of as _};
 
 /// `secrets.toml`.
@@ -40,7 +41,19 @@ impl Secrets {
         modules: &[ModuleId],
     ) -> Result<Self, Failure> {
         let mut secrets = match state.read("secrets.toml")? {
-            Some(text) => toml::from_str(&text).of("secrets.toml")?,
+            Some(text) => {
+                let path = state.path("secrets.toml");
+                let mend = "restore it, or choose another --state";
+                parse(&text, path.display())
+                    .map_err(|failure| Failure::failed(format!("{failure}; {mend}")))?
+            }
+            None if existing_major(&state.path("pg"))?.is_some() => {
+                return Err(Failure::failed(format!(
+                    "{} is gone, and with it the passwords of the databases beside it; restore it, or \
+                     choose another --state",
+                    state.path("secrets.toml").display()
+                )));
+            }
             None => Self::make()?,
         };
         for cell in cells {

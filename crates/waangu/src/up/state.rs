@@ -35,10 +35,11 @@ impl State {
         // its files are below this folder.
         create_folder(root, 0o711)?;
         let root = fs::canonicalize(root).of(root.display())?;
+        // First, because on a full disk not even the lock can be written.
+        check_room(&root)?;
         let lock = take_lock(&root)?;
         let state = Self { root, _lock: lock };
         state.check_version()?;
-        state.check_room()?;
         create_folder(&state.path("pg"), 0o711)?;
         for folder in ["keys", "log", "packages", "run", "tls"] {
             create_folder(&state.path(folder), 0o700)?;
@@ -97,20 +98,20 @@ impl State {
             ))),
         }
     }
+}
 
-    fn check_room(&self) -> Result<(), Failure> {
-        let room = rustix::fs::statvfs(&self.root).of(self.root.display())?;
-        let free = room.f_bavail.saturating_mul(room.f_frsize);
-        if free >= FREE_BYTES {
-            return Ok(());
-        }
-        Err(Failure::failed(format!(
-            "{} has {} MB free, {} MB are needed; free some space, or choose another --state",
-            self.root.display(),
-            free / 1_048_576,
-            FREE_BYTES / 1_048_576
-        )))
+fn check_room(root: &Path) -> Result<(), Failure> {
+    let disk = rustix::fs::statvfs(root).of(root.display())?;
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    if free >= FREE_BYTES {
+        return Ok(());
     }
+    Err(Failure::failed(format!(
+        "{} has {} MB free, {} MB are needed; free some space, or choose another --state",
+        root.display(),
+        free / 1_048_576,
+        FREE_BYTES / 1_048_576
+    )))
 }
 
 /// Writes a file aside and renames it into place, readable by its owner only.

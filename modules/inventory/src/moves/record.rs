@@ -80,7 +80,7 @@ async fn attempt(
     key: &IdempotencyKey,
     asked: &Asked,
 ) -> Result<Attempt, Fault> {
-    let mut tx = auth.begin().await?;
+    let mut tx = auth.begin();
     let levels = lock(&mut tx, asked).await?;
     check_known(asked, &levels)?;
     if let Some(earlier) = find_earlier(&mut tx, key, asked).await? {
@@ -127,7 +127,7 @@ async fn lock(tx: &mut TenantTx, asked: &Asked) -> Result<Vec<Level>, Fault> {
 /// Opens levels at zero, in a transaction of its own.
 async fn open(auth: &Authorized<StockMove>, spots: &[Spot]) -> Result<(), Fault> {
     let (products, places) = keys(spots);
-    let mut tx = auth.begin().await?;
+    let mut tx = auth.begin();
     tx.execute(OPEN, &[&products, &places]).await?;
     tx.commit().await
 }

@@ -24,6 +24,7 @@ use waangu_testkit::Cell;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_waangu-inventory");
 const PASSWORD: &str = "of-inventory";
+const TREE_PASSWORD: &str = "of-inventory-tree";
 
 /// The module in front of a prepared cell.
 pub(crate) struct World {
@@ -322,6 +323,7 @@ async fn prepare(cell: &Cell, module: &ModuleId) {
         let login = LoginSecret {
             module: module.clone(),
             password: PASSWORD.to_owned(),
+            tree_password: TREE_PASSWORD.to_owned(),
         };
         let keys = [cell.key.clone()];
         cell.admin.prepare(&[login], &keys).await.unwrap();

@@ -1,0 +1,175 @@
+//! The catalogue check: quiet on a sound database, and on a broken one it names the object and the
+//! statement that mends it. On servers of their own, because roles belong to a whole server.
+
+use std::path::Path;
+
+use tokio_postgres::Client;
+use waangu_kernel::placement::Tier;
+use waangu_tenancy::inspect::{inspect, inspect_as_module, record};
+use waangu_tenancy::{Drift, Mend, ModulePackage, Rules};
+use waangu_testkit::{Cell, MODULES, connect, private_cell};
+
+use crate::support::{Home, module, package, stock};
+
+mod breaks;
+
+use breaks::{BREAKS, Break};
+
+/// A home of the tier, on a cell whose modules are all known to the rules.
+async fn home(cell: Cell, tier: Tier) -> Home {
+    let (tenant, placement) = cell.tenant(tier);
+    let pools = cell.pools(&module("stock"));
+    let home = Home {
+        cell,
+        tenant,
+        placement,
+        pools,
+    };
+    let admin = &home.cell.admin;
+    admin.ensure_place(tenant, &home.placement).await.unwrap();
+    admin
+        .ensure_module(tenant, &home.placement, &with_view())
+        .await
+        .unwrap();
+    home
+}
+
+fn with_view() -> ModulePackage {
+    let view = "create view shown with (security_invoker = true) as select * from product";
+    let mut package = stock();
+    package
+        .migrations
+        .extend(self::package("stock", &[], &[view]).migrations);
+    package
+}
+
+fn rules() -> Rules {
+    let mut rules = Rules::new([&stock().manifest]);
+    for id in MODULES {
+        if id != "stock" {
+            rules.add(&module(id), &[]);
+        }
+    }
+    rules
+}
+
+async fn drifts(client: &Client) -> Vec<Drift> {
+    inspect(client, &rules()).await.unwrap()
+}
+
+/// What is expected must follow from the SQL, and from nothing that somebody has typed.
+#[tokio::test]
+async fn the_expected_facts_are_those_of_a_fresh_database() {
+    let home = home(private_cell().await, Tier::Dedicated).await;
+    let facts = record(&home.superuser().await, &rules()).await.unwrap();
+    let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let fresh = crate_folder.join("../../target/tmp/expected.json");
+    if facts != include_str!("../../sql/expected.json") {
+        std::fs::create_dir_all(fresh.parent().unwrap()).unwrap();
+        std::fs::write(&fresh, facts).unwrap();
+        panic!(
+            "the helper schema has changed; look at the difference and run\n\
+             cp target/tmp/expected.json crates/tenancy/sql/expected.json"
+        );
+    }
+}
+
+/// An alarm that rings for nothing is switched off.
+#[tokio::test]
+async fn a_sound_cell_has_no_drift_in_any_tier() {
+    let mut cell = private_cell().await;
+    for tier in Tier::ALL {
+        let home = home(cell, tier).await;
+        assert_eq!(drifts(&home.superuser().await).await, [], "{tier}");
+        let stock = module("stock");
+        let own = Rules::new([&self::stock().manifest]);
+        for dsn in [
+            home.cell.module_dsn(&stock, &home.database()),
+            home.cell.tree_dsn(&stock, &home.database()),
+        ] {
+            let client = connect(&dsn).await.unwrap();
+            inspect_as_module(&client, &own).await.unwrap();
+            // Nothing stays behind on the connection.
+            let sql = "select (select count(*) from pg_prepared_statements)::integer
+                            , current_setting('search_path'), current_setting('transaction_read_only')";
+            let row = client.query_one(sql, &[]).await.unwrap();
+            assert_eq!(row.get::<_, i32>(0), 1, "{tier}: only this one");
+            assert_eq!(row.get::<_, &str>(1), "stock", "{tier}");
+            assert_eq!(row.get::<_, &str>(2), "off", "{tier}");
+        }
+        cell = home.cell;
+    }
+}
+
+/// Each rule is broken by hand; the check must say what was broken, and its mend must mend.
+#[tokio::test]
+async fn each_drift_is_named_and_its_mend_mends() {
+    let home = home(private_cell().await, Tier::Shared).await;
+    let admin = home.superuser().await;
+    let own = Rules::new([&stock().manifest]);
+    let module = home.outsider().await;
+    let mut wrong = Vec::new();
+    for Break {
+        sql,
+        object,
+        found,
+        count,
+    } in &BREAKS
+    {
+        admin
+            .batch_execute(sql)
+            .await
+            .unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        let seen = drifts(&admin).await;
+        let named = |drift: &Drift| drift.object == *object && drift.found.contains(found);
+        if seen.len() != *count || !seen.iter().any(named) {
+            wrong.push(format!("{sql}\n  gives {seen:#?}"));
+        }
+        // What only the administrator looks at: other databases and other modules.
+        let elsewhere = ["crm", "stranger", "database postgres"];
+        let elsewhere = elsewhere.iter().any(|name| object.contains(name));
+        let served = inspect_as_module(&module, &own).await;
+        if served.is_ok() != elsewhere {
+            wrong.push(format!("{sql}\n  as the module: {served:?}"));
+        }
+        for drift in &seen {
+            let Mend::Sql(mend) = &drift.mend else {
+                panic!("{sql}: no statement mends {drift:?}");
+            };
+            if let Err(error) = admin.batch_execute(mend).await {
+                wrong.push(format!(
+                    "{sql}
+  mend `{mend}`: {error:?}"
+                ));
+            }
+        }
+        let left = drifts(&admin).await;
+        assert_eq!(left, [], "after the mend of {sql}: {}", wrong.join("\n"));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A drift that no statement mends is still named, and the module does not serve.
+#[tokio::test]
+async fn what_is_lost_is_named() {
+    let home = home(private_cell().await, Tier::Dedicated).await;
+    let admin = home.superuser().await;
+    admin
+        .batch_execute("drop table waangu.home cascade")
+        .await
+        .unwrap();
+    let seen = drifts(&admin).await;
+    assert!(
+        matches!(&seen[..], [one] if one.object == "table waangu.home"
+            && matches!(one.mend, Mend::Advice(_))),
+        "{seen:#?}"
+    );
+    let served = inspect_as_module(&home.outsider().await, &rules()).await;
+    assert_eq!(crate::support::code(served), "isolation-drift");
+
+    let sql = "drop owned by waangu_stock_tree cascade; drop role waangu_stock_tree";
+    admin.batch_execute(sql).await.unwrap();
+    let lost = "login for reading of module stock";
+    let seen = drifts(&admin).await;
+    assert!(seen.iter().any(|drift| drift.object == lost), "{seen:#?}");
+}

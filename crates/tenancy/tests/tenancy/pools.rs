@@ -1,0 +1,210 @@
+//! Pools: shares, bounds, affinity, and nothing of one tenant's session for the next.
+
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+use waangu_identity::proof::Access;
+use waangu_kernel::placement::Tier;
+use waangu_tenancy::{Limits, Pools, TenantTx};
+
+use crate::support::Home;
+
+fn small(home: &Home, per_cell: usize) -> Pools {
+    let limits = Limits {
+        per_cell,
+        idle: Duration::from_mins(1),
+    };
+    home.cell
+        .limited_pools(&crate::support::module("stock"), limits)
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(20)
+}
+
+async fn sleeper(pools: Pools, context: waangu_identity::RequestContext, seconds: f64) {
+    let tx = TenantTx::lazy(&pools, &context, soon());
+    tx.query_and_commit("select pg_sleep($1)", &[&seconds])
+        .await
+        .expect("sleep");
+}
+
+/// One client's burst must not make all others wait until it is over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_burst_of_one_tenant_does_not_keep_another_waiting() {
+    let busy = Home::new(Tier::Shared).await;
+    let quiet = busy.neighbour().await;
+    let pools = small(&busy, 2);
+    let mut burst = JoinSet::new();
+    for _ in 0..40 {
+        burst.spawn(sleeper(pools.clone(), busy.context(Access::Read), 0.2));
+    }
+    while pools.stats()[0].1.waiting < 30 {
+        sleep(Duration::from_millis(5)).await;
+    }
+    // The burst alone would take four seconds.
+    let answer = sleeper(pools.clone(), quiet.context(Access::Read), 0.0);
+    timeout(Duration::from_millis(1500), answer)
+        .await
+        .expect("the quiet tenant gets the next connection");
+    while let Some(done) = burst.join_next().await {
+        done.expect("a request of the burst");
+    }
+    let stats = pools.stats()[0].1;
+    assert_eq!((stats.in_use, stats.waiting), (0, 0));
+    assert!(stats.open <= 2 && stats.waited >= 38, "{stats:?}");
+}
+
+/// A request whose time is over gets an answer, and its place in the queue does not get lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn waits_end_with_the_deadline_and_places_survive_whatever_happens() {
+    let home = Home::new(Tier::Shared).await;
+    let pools = small(&home, 1);
+    let context = home.context(Access::Read);
+    let holder = TenantTx::begin(&pools, &context).await.unwrap();
+    let late = TenantTx::lazy(
+        &pools,
+        &context,
+        Instant::now() + Duration::from_millis(100),
+    );
+    let fault = late.query_and_commit("select 1", &[]).await.unwrap_err();
+    assert_eq!(fault.code(), "overloaded");
+    assert_eq!(pools.stats()[0].1.timed_out, 1);
+
+    // Dropped while they wait, just as they are served, and while they run.
+    let mut requests = JoinSet::new();
+    for number in 0..60_u64 {
+        let (pools, context) = (pools.clone(), context.clone());
+        requests.spawn(async move {
+            let patience = Duration::from_millis(number * 7 % 90);
+            drop(timeout(patience, sleeper(pools, context, 0.01)).await);
+        });
+    }
+    sleep(Duration::from_millis(20)).await;
+    drop(holder);
+    while let Some(done) = requests.join_next().await {
+        done.expect("a request");
+    }
+    sleeper(pools.clone(), context, 0.0).await;
+    let stats = pools.stats()[0].1;
+    assert_eq!((stats.in_use, stats.waiting), (0, 0), "{stats:?}");
+    assert!(stats.open <= 1, "{stats:?}");
+}
+
+/// Hundreds of dedicated databases must not mean hundreds of open connections.
+#[tokio::test]
+async fn many_databases_share_few_connections() {
+    let first = Home::new(Tier::Dedicated).await;
+    let mut homes = vec![first];
+    for _ in 0..5 {
+        homes.push(Home::new(Tier::Dedicated).await);
+    }
+    let pools = small(&homes[0], 3);
+    for _round in 0..3 {
+        for home in &homes {
+            sleeper(pools.clone(), home.context(Access::Read), 0.0).await;
+            assert!(pools.stats()[0].1.open <= 3);
+        }
+    }
+    assert_eq!(pools.stats()[0].1.open, 3);
+}
+
+/// What one tenant's SQL leaves in a session must not meet the next tenant, even if the next
+/// transaction is rolled back and a third one follows.
+#[tokio::test]
+async fn traces_of_a_tenant_are_gone_for_good() {
+    let one = Home::new(Tier::Shared).await;
+    let two = one.neighbour().await;
+    two.stock_up(1, "two").await;
+    let pools = small(&one, 1);
+    let poison = [
+        "select set_config('search_path', 'pg_catalog', false)",
+        "select set_config('app.stash', 'from one', false)",
+        "declare left_open cursor with hold for select 1",
+        "listen something",
+    ];
+    let mut tx = TenantTx::begin(&pools, &one.context(Access::Write))
+        .await
+        .unwrap();
+    for sql in poison {
+        tx.execute(sql, &[]).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+
+    let failed = TenantTx::lazy(&pools, &two.context(Access::Write), soon());
+    failed
+        .query_and_commit("select 1 / 0", &[])
+        .await
+        .unwrap_err();
+
+    let traces = "select coalesce(current_setting('app.stash', true), '')
+                       , (select count(*) from pg_cursors where is_holdable)
+                       , (select count(*) from pg_listening_channels())
+                       , (select count(*) from product)";
+    let tx = TenantTx::lazy(&pools, &two.context(Access::Read), soon());
+    let rows = tx.query_and_commit(traces, &[]).await.unwrap();
+    let found: (&str, i64, i64, i64) = (
+        rows[0].get(0),
+        rows[0].get(1),
+        rows[0].get(2),
+        rows[0].get(3),
+    );
+    assert_eq!(found, ("", 0, 0, 1));
+    assert_eq!(
+        pools.stats()[0].1.opened,
+        1,
+        "the same connection all along"
+    );
+}
+
+/// A savepoint lets a request go on after a refusal; the tenant stays entered.
+#[tokio::test]
+async fn a_savepoint_undoes_a_failure() {
+    let home = Home::new(Tier::Schema).await;
+    let mut tx = home.write().await;
+    let insert = "insert into product (id, name) values ($1, $2)";
+    tx.execute(insert, &[&1_i64, &"kept"]).await.unwrap();
+    let point = tx.savepoint().await.unwrap();
+    tx.execute(insert, &[&1_i64, &"twice"]).await.unwrap_err();
+    tx.roll_back_to(&point).await.unwrap();
+    tx.execute(insert, &[&2_i64, &"after"]).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(home.names().await, ["kept", "after"]);
+}
+
+/// Large results arrive piece by piece, and only the tenant's own.
+#[tokio::test]
+async fn streams_and_copies_show_only_own_rows() {
+    let one = Home::new(Tier::Shared).await;
+    let two = one.neighbour().await;
+    one.stock_up(1, "one").await;
+    two.stock_up(1, "two").await;
+    let mut tx = one.begin(Access::Read).await.unwrap();
+    let mut names = Vec::new();
+    let mut rows = tx.stream("select name from product", &[]).await.unwrap();
+    while let Some(row) = rows.next().await.unwrap() {
+        names.push(row.get::<_, String>(0));
+    }
+    assert_eq!(names, ["one"]);
+    let mut copied = Vec::new();
+    let mut copy = tx
+        .copy_out("copy (select name from product) to stdout")
+        .await
+        .unwrap();
+    while let Some(bytes) = copy.next().await.unwrap() {
+        copied.extend_from_slice(&bytes);
+    }
+    assert_eq!(copied, b"one\n");
+    tx.commit().await.unwrap();
+
+    // Abandoned in the middle, a stream takes its connection with it.
+    let mut tx = one.begin(Access::Read).await.unwrap();
+    let endless = "select n from generate_series(1, 10000000) n";
+    let mut rows = tx.stream(endless, &[]).await.unwrap();
+    rows.next().await.unwrap();
+    drop(rows);
+    tx.query("select 1", &[]).await.unwrap_err();
+    drop(tx);
+    assert_eq!(one.names().await, ["one"]);
+}
