@@ -39,19 +39,25 @@ fn is_json(essence: &str) -> bool {
 
 fn mistake(error: &serde_path_to_error::Error<serde_json::Error>) -> Fault {
     let message = error.inner().to_string();
-    // serde has no typed form of this error; its text is part of its documented behaviour.
-    if let Some(rest) = message.strip_prefix("unknown field `") {
-        let name = rest.split('`').next().unwrap_or_default().to_owned();
-        return fault::UNKNOWN_FIELD
-            .fault(format!("there is no field `{}`", fault::excerpt(&name)))
-            .field(name);
-    }
     let path = error.path().to_string();
+    // serde has no typed form of these errors; their text is part of its documented behaviour.
+    let named = |prefix: &str| Some(message.strip_prefix(prefix)?.split('`').next()?.to_owned());
+    if let Some(name) = named("unknown field `") {
+        let detail = format!("there is no field `{}`", fault::excerpt(&name));
+        return fault::UNKNOWN_FIELD.fault(detail).field(name);
+    }
+    let lost = named("missing field `").or_else(|| named("duplicate field `"));
+    let field = match lost {
+        Some(name) if path == "." => name,
+        Some(name) => format!("{path}.{name}"),
+        None => path,
+    };
     let fault = fault::MALFORMED_JSON.fault(message);
-    if path == "." {
+    // `.` is the body itself, `?` a place that broken syntax hides.
+    if field == "." || field.contains('?') {
         fault
     } else {
-        fault.field(path)
+        fault.field(field)
     }
 }
 
@@ -88,6 +94,11 @@ mod tests {
         assert_eq!(
             (unknown.code(), unknown.field_name()),
             ("unknown-field", Some("colour"))
+        );
+        let missing = parse(json, "{}");
+        assert_eq!(
+            (missing.code(), missing.field_name()),
+            ("malformed-json", Some("count"))
         );
         let wrong = parse(json, "{\"count\":\"one\"}");
         assert_eq!(

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::get;
 use utoipa::OpenApi;
+use utoipa::openapi::RefOr;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+use waangu_api::PROBLEM_JSON;
 use waangu_kernel::fault;
 
 use crate::reply::Refusal;
@@ -51,7 +53,28 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         .components
         .get_or_insert_with(Default::default)
         .add_security_scheme("operator", scheme);
+    name_problems(&mut document);
     document
+}
+
+/// Gives refusals their media type: utoipa takes every body for `application/json`.
+fn name_problems(document: &mut utoipa::openapi::OpenApi) {
+    for item in document.paths.paths.values_mut() {
+        let operations = [
+            &mut item.get,
+            &mut item.put,
+            &mut item.post,
+            &mut item.patch,
+            &mut item.delete,
+        ];
+        for operation in operations.into_iter().flatten() {
+            if let Some(RefOr::T(refusal)) = operation.responses.responses.get_mut("default")
+                && let Some(content) = refusal.content.shift_remove("application/json")
+            {
+                refusal.content.insert(PROBLEM_JSON.to_owned(), content);
+            }
+        }
+    }
 }
 
 /// The routes with their state, and the document beside them.
@@ -103,4 +126,22 @@ fn catalogue() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(catalogue::countries))
         .routes(routes!(catalogue::environments))
         .routes(routes!(catalogue::audit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A client made from the document must take our refusals for what they are.
+    #[test]
+    fn every_operation_documents_its_problems() {
+        let document = serde_json::to_value(openapi()).unwrap();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                let refusal = &operation["responses"]["default"]["content"];
+                assert!(refusal[PROBLEM_JSON].is_object(), "{method} {path}");
+                assert!(refusal["application/json"].is_null(), "{method} {path}");
+            }
+        }
+    }
 }

@@ -22,6 +22,7 @@ mod operations;
 mod places;
 mod snapshot;
 mod tenants;
+mod tree;
 mod users;
 mod work;
 

@@ -171,22 +171,6 @@ const SELECT: &str = "select t.*, p.slug as parent_slug
                         from registry.tenant t
                         left join registry.tenant p on p.id = t.parent_id ";
 
-/// Raises the generation of all live tenants below one. `cycle` stops even if a cycle were stored by
-/// hand.
-const TOUCH_BELOW: &str = "
-with recursive down as (
-    select id from registry.tenant where parent_id = $1
-    union all
-    select t.id from registry.tenant t join down on t.parent_id = down.id
-) cycle id set looped using path
-update registry.tenant
-   set generation = generation + 1
-     , retry_at = now()
-     , attempts = 0
- where id in (select id from down where not looped)
-   and id <> $1
-   and state <> 'deleted'";
-
 impl Tx<'_> {
     /// Births a tenant. A deleted tenant's slug is free again after `grace_seconds`.
     ///
@@ -291,61 +275,6 @@ impl Tx<'_> {
         Ok(TenantPage { tenants, next })
     }
 
-    /// Whether live tenants have this one as their parent.
-    ///
-    /// # Errors
-    /// `database-unavailable`.
-    pub async fn has_children(&self, id: TenantId) -> Result<bool, Fault> {
-        let sql = "select exists (select from registry.tenant
-                                   where parent_id = $1 and desired <> 'deleted') as found";
-        column(&self.one(sql, &[&id.number()]).await?, "found")
-    }
-
-    /// The numbers of the ancestors of `id`, itself included, nearest first.
-    ///
-    /// # Errors
-    /// `database-unavailable`.
-    pub async fn list_ancestors(&self, id: TenantId) -> Result<Vec<i64>, Fault> {
-        // `cycle` stops even if a cycle were stored by hand.
-        let sql = "with recursive up as (
-                       select id, parent_id, 0 as depth from registry.tenant where id = $1
-                       union all
-                       select t.id, t.parent_id, up.depth + 1
-                         from registry.tenant t join up on t.id = up.parent_id
-                   ) cycle id set looped using path
-                   select id from up where not looped order by depth";
-        self.rows(sql, &[&id.number()])
-            .await?
-            .iter()
-            .map(|row| column(row, "id"))
-            .collect()
-    }
-
-    /// The countries of the live children of `id`.
-    ///
-    /// # Errors
-    /// `database-unavailable`.
-    pub async fn list_child_countries(&self, id: TenantId) -> Result<Vec<CountryCode>, Fault> {
-        let sql = "select distinct country from registry.tenant
-                    where parent_id = $1 and desired <> 'deleted'";
-        self.rows(sql, &[&id.number()])
-            .await?
-            .iter()
-            .map(|row| parsed(row, "country"))
-            .collect()
-    }
-
-    /// Takes the lock under which the tree of tenants may change, so that two moves that are fine
-    /// each by itself can't make a cycle together.
-    ///
-    /// # Errors
-    /// `database-unavailable`.
-    pub async fn lock_tree(&self) -> Result<(), Fault> {
-        self.execute("select pg_advisory_xact_lock(-2)", &[])
-            .await
-            .map(drop)
-    }
-
     /// Changes name and parent; returns the new generation. With a parent, everybody below gets new
     /// ancestors, which the cells must follow too; so their generations grow as well.
     ///
@@ -368,7 +297,7 @@ impl Tx<'_> {
             )
             .await?;
         if patch.parent.is_some() {
-            self.execute(TOUCH_BELOW, &[&id.number()]).await?;
+            self.touch_below(id).await?;
         }
         column(&row, "generation")
     }

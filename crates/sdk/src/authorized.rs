@@ -86,7 +86,13 @@ impl<P: Permit> FromRequestParts<Host> for Authorized<P> {
 
     async fn from_request_parts(parts: &mut Parts, host: &Host) -> Result<Self, Refusal> {
         let context = context_of(parts, host)?;
-        authorise::<P>(&context, context.access != Access::Tree)?;
+        // PostgreSQL would refuse the write, too, but as a failure of ours.
+        let fits = match context.access {
+            Access::Read => parts.method.is_safe(),
+            Access::Write => true,
+            Access::Tree => false,
+        };
+        authorise::<P>(&context, fits)?;
         Ok(Self {
             host: host.clone(),
             context,
@@ -96,11 +102,11 @@ impl<P: Permit> FromRequestParts<Host> for Authorized<P> {
     }
 }
 
-/// Refuses a context of the other kind (a subtree's, or one tenant's), or without the permission.
+/// Refuses a context of another kind (a subtree's, or one for reading), or without the permission.
 pub(crate) fn authorise<P: Permit>(context: &RequestContext, fits: bool) -> Result<(), Fault> {
     if !fits {
         return Err(fault::CONTEXT_REFUSED
-            .fault("the request's scope is not the one that this address has"));
+            .fault("the request's context is not for this address and method"));
     }
     if holds(&context.permissions, P::PERMISSION) {
         return Ok(());

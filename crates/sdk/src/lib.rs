@@ -34,9 +34,9 @@ pub use axum::routing;
 pub use time::OffsetDateTime;
 pub use time::serde::rfc3339;
 pub use uuid::Uuid;
-pub use waangu_kernel::fault::{self, Blame, ErrorDef, Fault};
 pub use waangu_kernel::Slug;
-pub use waangu_tenancy::{FromSql, Row, TenantTx, ToSql, TreeTx, constraint};
+pub use waangu_kernel::fault::{self, Blame, ErrorDef, Fault};
+pub use waangu_tenancy::{Answer, FromSql, Row, TenantTx, ToSql, TreeTx, constraint};
 
 /// A module's routes.
 pub type Router = axum::Router<Host>;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use serde::Serialize;
 use tokio::time::Instant;
@@ -20,7 +21,7 @@ use waangu_identity::RequestContext;
 use waangu_identity::proof::Access;
 use waangu_kernel::fault::{self, Blame};
 use waangu_kernel::{Fault, Slug, UserId};
-use waangu_tenancy::{TreeTx, Visit};
+use waangu_tenancy::{Answer, TreeTx, Visit};
 
 use crate::authorized::{authorise, context_of};
 use crate::json::Refusal;
@@ -84,14 +85,16 @@ struct Visited<T> {
 
 impl<P: Permit> AuthorizedTree<P> {
     /// Asks at every place. `ask` runs once for each, several at a time, in a transaction that sees
-    /// the rows of all tenants there; an aggregate is merged by the caller. It is not run where none
-    /// of the tenants is.
+    /// the rows of all tenants there, and ends it with [`TreeTx::answer`]; the caller adds up. It is
+    /// not run where none of the tenants is, and anew where one has left half way.
     ///
     /// # Errors
     /// The client's own mistakes that `ask` refuses; and the first failure, if no place answers.
-    pub async fn fan_out<T, F>(&self, ask: F) -> Result<Harvest<T>, Fault>
+    pub async fn fan_out<T, F, A>(&self, ask: F) -> Result<Harvest<T>, Fault>
     where
-        F: AsyncFn(&mut TreeTx) -> Result<T, Fault>,
+        T: Send,
+        F: Fn(TreeTx) -> A + Send + Sync,
+        A: Future<Output = Result<Answer<T>, Fault>> + Send,
     {
         let mut harvest = Harvest {
             answers: Vec::new(),
@@ -99,13 +102,13 @@ impl<P: Permit> AuthorizedTree<P> {
             partial: None,
         };
         let mut failure = None;
-        let mut running = FuturesUnordered::new();
+        let mut running: FuturesUnordered<BoxFuture<'_, _>> = FuturesUnordered::new();
         let mut visits = Visit::all(&self.context).into_iter();
         loop {
             while running.len() < WIDTH
                 && let Some(visit) = visits.next()
             {
-                running.push(self.visit(visit, &ask));
+                running.push(Box::pin(self.visit(visit, &ask)));
             }
             match running.next().await {
                 Some((_, Ok(visited))) => harvest.add(visited),
@@ -141,9 +144,10 @@ impl<P: Permit> AuthorizedTree<P> {
         &self.context.slug
     }
 
-    async fn visit<T, F>(&self, visit: Visit, ask: &F) -> (Visit, Result<Visited<T>, Fault>)
+    async fn visit<T, F, A>(&self, visit: Visit, ask: &F) -> (Visit, Result<Visited<T>, Fault>)
     where
-        F: AsyncFn(&mut TreeTx) -> Result<T, Fault>,
+        F: Fn(TreeTx) -> A,
+        A: Future<Output = Result<Answer<T>, Fault>>,
     {
         let deadline = self.deadline.min(Instant::now() + VISIT_TIME);
         let mut attempt = 1;
@@ -165,22 +169,23 @@ impl<P: Permit> AuthorizedTree<P> {
         (visit, outcome)
     }
 
-    async fn once<T, F>(
+    async fn once<T, F, A>(
         &self,
         visit: &Visit,
         ask: &F,
         deadline: Instant,
     ) -> Result<Visited<T>, Fault>
     where
-        F: AsyncFn(&mut TreeTx) -> Result<T, Fault>,
+        F: Fn(TreeTx) -> A,
+        A: Future<Output = Result<Answer<T>, Fault>>,
     {
-        let mut tx = TreeTx::begin(&self.host.tree_pools, visit, deadline).await?;
+        let tx = TreeTx::begin(&self.host.tree_pools, visit, deadline).await?;
         let (tenants, missing) = (tx.here(), tx.missing().to_vec());
-        let mut answer = None;
-        if tenants > 0 {
-            answer = Some(ask(&mut tx).await?);
-        }
-        tx.finish().await?;
+        let answer = if tenants == 0 {
+            tx.answer(None).await?.into_inner()
+        } else {
+            Some(ask(tx).await?.into_inner())
+        };
         Ok(Visited {
             answer,
             tenants,

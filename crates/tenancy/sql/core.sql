@@ -244,9 +244,11 @@ grant usage on schema waangu to waangu_owner;
 grant execute on function waangu.transaction_time(), waangu.tenant(), waangu.writer() to waangu_owner;
 grant select on sequence waangu.seal_tenant, waangu.seal_time to waangu_owner;
 
--- Whose statements others see, whose queries they can stop, and what they can leave behind.
-revoke select on pg_stat_activity from public;
-revoke execute on function pg_stat_get_activity(integer), pg_stat_get_backend_activity(integer) from public;
+-- Whose statements others see, whose queries they can stop, and what they can leave behind. A writer's
+-- advisory lock has its tenant's number, so the locks tell who works right now.
+revoke select on pg_stat_activity, pg_locks from public;
+revoke execute on function
+    pg_stat_get_activity(integer), pg_stat_get_backend_activity(integer), pg_lock_status() from public;
 revoke execute on function
     pg_cancel_backend(integer), pg_terminate_backend(integer, bigint), pg_notify(text, text)
   , pg_logical_emit_message(boolean, text, text), pg_logical_emit_message(boolean, text, bytea)

@@ -168,7 +168,7 @@ impl CellAdmin {
     }
 
     /// All databases of this platform on the cell, the template excepted.
-    async fn list_databases(&self) -> Result<Vec<String>, Fault> {
+    pub(crate) async fn list_databases(&self) -> Result<Vec<String>, Fault> {
         let client = self.client("postgres").await?;
         let sql = "select datname from pg_database
                     where datname = 'waangu' or datname like 'waangu\\_schema\\_%'

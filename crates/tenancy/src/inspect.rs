@@ -25,8 +25,10 @@ use crate::ToSql;
 use crate::error::from_driver;
 use crate::version;
 
+mod cell;
 mod facts;
 
+pub use cell::Inspected;
 use facts::{Names, Picture, Seen};
 
 const MODULE: &str = include_str!("../sql/facts/module.sql");
@@ -38,7 +40,12 @@ const BEGIN: &str =
     "begin transaction read only; set local search_path = pg_catalog; set local jit = off";
 
 const SERVER: &str = "select current_setting('server_version_num')::integer
-     , (select quote_ident(rolname) from pg_roles where oid = 10), quote_ident(current_database())";
+     , (select quote_ident(rolname) from pg_roles r
+         where oid = 10 or oid = (select datdba from pg_database where datname = current_database())
+           and not exists (select from pg_auth_members where member = r.oid
+                             and roleid in ('waangu_module'::regrole, 'waangu_tree'::regrole))
+         order by oid = 10 limit 1)
+     , quote_ident(current_database())";
 
 /// One departure from the uniform rules.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -26,7 +26,7 @@ pub use admin::{CellAdmin, CellAdminConfig, HomeState, LoginSecret, ModulePackag
 pub use error::{constraint, sql_state};
 pub use inspect::{Drift, Mend, Rules};
 pub use pools::{CellAddress, CellStats, Limits, Pools};
-pub use tree::{TreeTx, Visit};
+pub use tree::{Answer, TreeTx, Visit};
 pub use tx::TenantTx;
 
 pub use tokio_postgres::Row;

@@ -7,8 +7,8 @@
 //!   than [`Limits::idle`];
 //! - a free place goes to the tenant that holds the fewest ([`queue`]), and nobody waits longer than
 //!   its deadline;
-//! - a tenant gets a connection that served it last, if there is one (affinity); traces of another
-//!   tenant are removed in the first flight of the transaction ([`crate::tx`]).
+//! - a tenant gets a connection that served it last, if there is one (affinity); traces of the
+//!   one before are removed in the first flight of the transaction ([`crate::tx`]).
 //!
 //! External poolers: session mode only. The seal is bound to the connection, so a pooler that changes
 //! the server under a transaction breaks it, and one that does so between transactions gains nothing.

@@ -5,8 +5,8 @@
 //!   but the gateway's for this very head office;
 //! - it sees the tenants that it was sent for and no others: one that has moved in meanwhile is
 //!   counted at the place that the gateway knows, or missed there by name, never twice;
-//! - [`TreeTx::finish`] tells whether the tenants that were there at the beginning still were at the
-//!   end. What was read between is whole only then.
+//! - what was read becomes an [`Answer`] only by [`TreeTx::answer`], which looks whether the tenants
+//!   that were there at the beginning still are.
 //!
 //! Left out: visiting several places, and what their answers add up to (`waangu_sdk`).
 
@@ -67,6 +67,17 @@ pub struct TreeTx {
     missing: Vec<Slug>,
 }
 
+/// What was read in a transaction that has ended well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer<T>(T);
+
+impl<T> Answer<T> {
+    /// What it is.
+    pub fn into_inner(self) -> T {
+        self.0
+    }
+}
+
 impl TreeTx {
     /// Begins it; all of it must be done by `deadline`.
     ///
@@ -125,15 +136,15 @@ impl TreeTx {
         self.tx.query(sql, params).await
     }
 
-    /// Ends it.
+    /// Ends it, with what was read.
     ///
     /// # Errors
-    /// `tenant-moving` when a tenant has left since the beginning: its rows may be in one answer and
+    /// `tenant-moving` when a tenant has left since the beginning: its rows may be in one result and
     /// not in the next; else as [`TenantTx::commit`].
-    pub async fn finish(self) -> Result<(), Fault> {
+    pub async fn answer<T>(self, value: T) -> Result<Answer<T>, Fault> {
         let rows = self.tx.query_and_commit(STILL, &[]).await?;
         if numbers(&rows)? == self.here {
-            return Ok(());
+            return Ok(Answer(value));
         }
         Err(fault::TENANT_MOVING.fault("a tenant of the subtree has left while it was read"))
     }

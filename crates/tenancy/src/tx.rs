@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! - it is sealed by `waangu.enter` with a proof that this process could not have made;
-//! - BEGIN, the removal of another tenant's traces, `enter`, the search path, the first statement and,
+//! - the removal of an earlier transaction's traces, BEGIN, `enter`, the search path, the first statement and,
 //!   if it is the only one, COMMIT leave in one flight: the context costs no round trip;
 //! - dropped without [`TenantTx::commit`], it is rolled back before its connection is lent again;
 //!   dropped in the middle of a statement (a cancelled request, a panic, the deadline), the statement

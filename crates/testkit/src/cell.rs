@@ -11,7 +11,7 @@ use waangu_tenancy::{CellAddress, CellAdmin, CellAdminConfig, Limits, LoginSecre
 use crate::server::{HOST, PASSWORD, SUPERUSER, Server, cluster};
 
 /// Modules that have a login on every test cell.
-pub const MODULES: [&str; 3] = ["stock", "crm", "ledger"];
+pub const MODULES: [&str; 4] = ["stock", "crm", "ledger", "inventory"];
 
 /// Life of a test's proof, in seconds.
 const LIFETIME: i64 = 60;
@@ -126,18 +126,46 @@ impl Cell {
 
     /// A module's pools, as its process would have them.
     pub fn pools(&self, module: &ModuleId) -> Pools {
-        Pools::new(module, vec![self.address(password(module.as_str()))])
+        Pools::new(module, vec![self.module_address(module)])
     }
 
     /// The same, with other bounds.
     pub fn limited_pools(&self, module: &ModuleId, limits: Limits) -> Pools {
-        let cells = vec![self.address(password(module.as_str()))];
+        let cells = vec![self.module_address(module)];
         Pools::for_login(format!("waangu_{module}"), cells, limits)
     }
 
     /// A module's pools for subtrees, likewise.
     pub fn tree_pools(&self, module: &ModuleId) -> Pools {
-        Pools::tree(module, vec![self.address(tree_password(module.as_str()))])
+        Pools::tree(module, vec![self.tree_address(module)])
+    }
+
+    /// Gives a module its logins, if it is not one of [`MODULES`].
+    ///
+    /// # Panics
+    /// When the cell refuses.
+    pub(crate) async fn admit(&self, module: &ModuleId) {
+        if MODULES.contains(&module.as_str()) {
+            return;
+        }
+        let login = LoginSecret {
+            module: module.clone(),
+            password: password(module.as_str()),
+            tree_password: tree_password(module.as_str()),
+        };
+        let prepared = self
+            .admin
+            .prepare(&[login], std::slice::from_ref(&self.key))
+            .await;
+        prepared.expect("give a module its logins");
+    }
+
+    pub(crate) fn module_address(&self, module: &ModuleId) -> CellAddress {
+        self.address(password(module.as_str()))
+    }
+
+    pub(crate) fn tree_address(&self, module: &ModuleId) -> CellAddress {
+        self.address(tree_password(module.as_str()))
     }
 
     fn address(&self, password: String) -> CellAddress {

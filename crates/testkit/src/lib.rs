@@ -5,7 +5,10 @@
 //! - [`private_cell`] – a cell on a server of its own, for tests that change the cell as a whole;
 //! - [`control`] – a fresh, migrated control database, copied from a template;
 //! - [`context`] – a request context whose proof PostgreSQL accepts;
-//! - [`connect`] – a plain session, to look from outside.
+//! - [`connect`] – a plain session, to look from outside;
+//! - [`World`] – a module's own program in front of a cell, called with contexts as the gateway signs
+//!   them: what a module's tests need, and all that they need;
+//! - [`contract`] – attacks on a module, which each module's tests inherit.
 //!
 //! Tests share the server but not their data: [`Cell::tenant`] gives a tenant number and a place
 //! that no other test has, and [`control`] a database of its own.
@@ -18,11 +21,22 @@
 //!
 //! Every function panics when something is missing: a test that can't have its server has failed.
 
+pub mod contract;
+
 mod cell;
 mod control;
 mod server;
 mod watchdog;
+mod world;
 
 pub use cell::{Cell, MODULES, cell, context, private_cell};
 pub use control::{Control, control};
 pub use server::{Server, cluster, connect};
+pub use world::{Answer, Caller, EVERYTHING, GONE, Home, World};
+
+pub use http::{Method, StatusCode};
+pub use serde_json::{Value, json};
+pub use waangu_identity::context::CONTEXT_HEADER;
+pub use waangu_identity::proof::Access;
+pub use waangu_kernel::placement::{Place, Tier};
+pub use waangu_kernel::{Placement, TenantId};

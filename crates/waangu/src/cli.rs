@@ -80,12 +80,26 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Cell(CellCommand),
     /// Check what the platform needs and what runs, and say how to mend what is wrong.
-    Doctor,
+    Doctor(DoctorOptions),
     /// Print the admin API's OpenAPI 3.1 document.
     Openapi,
     /// Write reference documentation.
     #[command(subcommand)]
     Docs(DocsCommand),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorOptions {
+    /// What to look at more closely.
+    #[command(subcommand)]
+    pub(crate) command: Option<DoctorCommand>,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum DoctorCommand {
+    /// Prove on the live catalogues of all cells that tables, policies, rights and roles keep tenants
+    /// apart; name each drift and the statement that mends it.
+    Isolation,
 }
 
 #[derive(Debug, Args)]

@@ -277,7 +277,8 @@ pub(crate) fn docs(command: DocsCommand) -> Result<(), Failure> {
     }
 }
 
-async fn all_tenants(client: &Client) -> Result<Vec<TenantView>, Failure> {
+/// All live tenants, page by page.
+pub(crate) async fn all_tenants(client: &Client) -> Result<Vec<TenantView>, Failure> {
     let mut items = Vec::new();
     let mut cursor = String::new();
     loop {

@@ -54,6 +54,8 @@ pub(crate) struct CellFile {
     pub(crate) password: String,
     /// Password of each module's login.
     pub(crate) logins: BTreeMap<ModuleId, String>,
+    /// Password of each module's login that reads subtrees.
+    pub(crate) trees: BTreeMap<ModuleId, String>,
 }
 
 /// `control.toml`.
@@ -90,7 +92,11 @@ impl ControlFile {
     /// What the control plane is told.
     pub(crate) fn into_config(self) -> Result<waangu_control::Config, Failure> {
         let key = read_signing_key(&self.directory_key)?;
-        let cells = self.cells.into_iter().map(cell_secrets).collect();
+        let cells = self
+            .cells
+            .into_iter()
+            .map(cell_secrets)
+            .collect::<Result<_, _>>()?;
         let keys = self
             .context_keys
             .iter()
@@ -189,7 +195,7 @@ pub(crate) fn read_signing_key(path: &Path) -> Result<SigningKey, Failure> {
     SigningKey::from_pkcs8(&bytes).of(path.display())
 }
 
-fn cell_secrets(cell: CellFile) -> CellSecrets {
+fn cell_secrets(cell: CellFile) -> Result<CellSecrets, Failure> {
     let CellFile {
         id,
         host,
@@ -197,12 +203,22 @@ fn cell_secrets(cell: CellFile) -> CellSecrets {
         user,
         password,
         logins,
+        mut trees,
     } = cell;
     let logins = logins
         .into_iter()
-        .map(|(module, password)| LoginSecret { module, password })
-        .collect();
-    CellSecrets {
+        .map(|(module, password)| {
+            let tree_password = trees.remove(&module).ok_or_else(|| {
+                Failure::failed(format!("module {module} has no password for subtrees"))
+            })?;
+            Ok(LoginSecret {
+                module,
+                password,
+                tree_password,
+            })
+        })
+        .collect::<Result<_, Failure>>()?;
+    Ok(CellSecrets {
         admin: CellAdminConfig {
             id,
             host,
@@ -211,7 +227,7 @@ fn cell_secrets(cell: CellFile) -> CellSecrets {
             password,
         },
         logins,
-    }
+    })
 }
 
 fn read_packages(folder: &Path) -> Result<Vec<ModulePackage>, Failure> {

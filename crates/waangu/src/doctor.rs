@@ -2,18 +2,26 @@
 //!
 //! Invariant: it only looks. Every finding that is not fine carries a sentence on what to do.
 
+use std::fmt::Display;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::Serialize;
 use tokio_postgres::NoTls;
-use waangu_api::types::{CellView, List, ModuleView, TenantList};
+use waangu_api::types::{CellView, List, ModuleView};
 use waangu_api::{Client, Ready};
 
-use crate::cli::Global;
-use crate::commands::ready;
+use crate::cli::{DoctorCommand, DoctorOptions, Global};
+use crate::commands::{all_tenants, ready};
+use crate::config::{self, GatewayFile};
 use crate::failure::Failure;
 use crate::output::print;
+
+mod isolation;
+
+/// Longest wait for one answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How a check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -55,12 +63,19 @@ impl Finding {
     }
 }
 
-/// Runs all checks; fails if something is broken.
-pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
+/// Runs the checks that were asked for; fails if something is broken.
+pub(crate) async fn run(global: &Global, options: &DoctorOptions) -> Result<(), Failure> {
+    match options.command {
+        None => everything(global).await,
+        Some(DoctorCommand::Isolation) => isolation::run(global).await,
+    }
+}
+
+async fn everything(global: &Global) -> Result<(), Failure> {
     let mut findings = Vec::new();
     state_folder(&global.state, &mut findings);
     match ready(global) {
-        Ok(ready) => running(&ready, &mut findings).await,
+        Ok(ready) => running(&ready, &global.state, &mut findings).await,
         Err(failure) => findings.push(Finding::bad(
             "platform",
             Verdict::Broken,
@@ -123,6 +138,10 @@ fn state_folder(folder: &Path, findings: &mut Vec<Finding>) {
         "keys/directory.p8",
         "keys/gateway.p8",
         "tls/ca.key",
+        "tls/gateway.key",
+        "run/control.toml",
+        "run/gateway.toml",
+        "ready.json",
     ] {
         let path = folder.join(name);
         let Ok(metadata) = std::fs::metadata(&path) else {
@@ -139,7 +158,7 @@ fn state_folder(folder: &Path, findings: &mut Vec<Finding>) {
     }
 }
 
-async fn running(ready: &Ready, findings: &mut Vec<Finding>) {
+async fn running(ready: &Ready, folder: &Path, findings: &mut Vec<Finding>) {
     database("control database", &ready.control_dsn, findings).await;
     for cell in &ready.cells {
         database(&format!("cell {}", cell.id), &cell.superuser_dsn, findings).await;
@@ -162,36 +181,51 @@ async fn running(ready: &Ready, findings: &mut Vec<Finding>) {
         }
     };
     gateway(ready, &admin, findings).await;
-    control(&admin, findings).await;
+    modules(folder, &admin, findings).await;
+    control(ready, &admin, findings).await;
 }
 
 async fn gateway(ready: &Ready, admin: &Client, findings: &mut Vec<Finding>) {
     let log = "read log/gateway.log in the state folder";
     findings.push(
-        match admin.at(&ready.gateway, None).probe("/healthz").await {
+        match in_time(admin.at(&ready.gateway, None).probe("/healthz")).await {
             Ok(()) => Finding::fine("gateway", format!("{} answers", ready.gateway)),
-            Err(error) => Finding::bad("gateway", Verdict::Broken, error.to_string(), log),
+            Err(error) => Finding::bad("gateway", Verdict::Broken, error, log),
         },
     );
     let path = "/.well-known/openid-configuration";
-    findings.push(match admin.at(&ready.login, None).probe(path).await {
-        Ok(()) => Finding::fine("directory", format!("{} answers", ready.login)),
-        Err(error) => Finding::bad("directory", Verdict::Broken, error.to_string(), log),
-    });
+    findings.push(
+        match in_time(admin.at(&ready.login, None).probe(path)).await {
+            Ok(()) => Finding::fine("directory", format!("{} answers", ready.login)),
+            Err(error) => Finding::bad("directory", Verdict::Broken, error, log),
+        },
+    );
 }
 
-async fn control(admin: &Client, findings: &mut Vec<Finding>) {
+/// Whether each module's process answers; the gateway's file says where.
+async fn modules(folder: &Path, admin: &Client, findings: &mut Vec<Finding>) {
+    let Ok(file) = config::read::<GatewayFile>(&folder.join("run/gateway.toml")) else {
+        return;
+    };
+    for (module, address) in file.modules {
+        let check = format!("module {module}");
+        let process = admin.at(&format!("http://{address}"), None);
+        findings.push(match in_time(process.probe("/healthz")).await {
+            Ok(()) => Finding::fine(&check, format!("answers at {address}")),
+            Err(error) => {
+                let mend = format!("read log/{module}.log in the state folder");
+                Finding::bad(&check, Verdict::Broken, error, &mend)
+            }
+        });
+    }
+}
+
+async fn control(ready: &Ready, admin: &Client, findings: &mut Vec<Finding>) {
     let log = "read log/control.log in the state folder";
-    let cells: Result<List<CellView>, _> = admin.get("/cells").await;
-    let cells = match cells {
+    let cells = match in_time(admin.get::<List<CellView>>("/cells")).await {
         Ok(list) => list.items,
         Err(error) => {
-            findings.push(Finding::bad(
-                "admin API",
-                Verdict::Broken,
-                error.to_string(),
-                log,
-            ));
+            findings.push(Finding::bad("admin API", Verdict::Broken, error, log));
             return;
         }
     };
@@ -207,24 +241,55 @@ async fn control(admin: &Client, findings: &mut Vec<Finding>) {
         let mend = "add a cell, or raise its capacity";
         findings.push(Finding::bad("capacity", Verdict::Warning, finding, mend));
     }
-    let modules: Result<List<ModuleView>, _> = admin.get("/modules").await;
-    for module in modules.map(|list| list.items).unwrap_or_default() {
+    let installed = in_time(admin.get::<List<ModuleView>>("/modules")).await;
+    for module in installed.map(|list| list.items).unwrap_or_default() {
         let finding = format!("{} {} is installed", module.id, module.version);
         findings.push(Finding::fine("module", finding));
     }
-    let tenants: Result<TenantList, _> = admin.get("/tenants?limit=200").await;
-    for tenant in tenants.map(|list| list.items).unwrap_or_default() {
+    tenants(ready, admin, findings).await;
+}
+
+/// Whether the control plane is done with every tenant, and each one's database is where it says.
+async fn tenants(ready: &Ready, admin: &Client, findings: &mut Vec<Finding>) {
+    let tenants = match in_time(all_tenants(admin)).await {
+        Ok(tenants) => tenants,
+        Err(error) => {
+            let mend = "read log/control.log in the state folder";
+            findings.push(Finding::bad("tenants", Verdict::Broken, error, mend));
+            return;
+        }
+    };
+    for tenant in &tenants {
         if let Some(error) = &tenant.last_error {
             let finding = format!("{}: {error}", tenant.slug);
             let mend = "the control plane tries again by itself; mend the cause it names";
             findings.push(Finding::bad("tenant", Verdict::Broken, finding, mend));
         }
     }
+    for cell in &ready.cells {
+        // That a cell does not answer is found elsewhere.
+        let Ok(databases) = in_time(databases(&cell.superuser_dsn)).await else {
+            continue;
+        };
+        let lost = tenants.iter().filter(|tenant| {
+            let place = &tenant.placement;
+            matches!(tenant.state.as_str(), "active" | "suspended")
+                && place.cell == cell.id
+                && !databases.contains(&place.database)
+        });
+        for tenant in lost {
+            let place = &tenant.placement;
+            let finding = format!("{}: no database {} on it", tenant.slug, place.database);
+            let mend = "its data is gone; restore the database from a backup";
+            let check = format!("cell {}", cell.id);
+            findings.push(Finding::bad(&check, Verdict::Broken, finding, mend));
+        }
+    }
 }
 
 async fn database(check: &str, dsn: &str, findings: &mut Vec<Finding>) {
     let mend = "is `waangu up` running? its log folder has PostgreSQL's own log";
-    findings.push(match version(dsn).await {
+    findings.push(match in_time(version(dsn)).await {
         Ok(version) => Finding::fine(check, format!("PostgreSQL {version} answers")),
         Err(error) => Finding::bad(check, Verdict::Broken, error, mend),
     });
@@ -242,5 +307,28 @@ async fn version(dsn: &str) -> Result<String, String> {
     tokio::select! {
         version = asked => version.map_err(|error| error.to_string()),
         _ = connection => Err("the connection was closed".to_owned()),
+    }
+}
+
+/// The databases of a server.
+async fn databases(dsn: &str) -> Result<Vec<String>, String> {
+    let connected = tokio_postgres::connect(dsn, NoTls).await;
+    let (client, connection) = connected.map_err(|error| error.to_string())?;
+    let asked = async {
+        let rows = client.query("select datname from pg_database", &[]).await?;
+        let names = rows.iter().map(|row| row.try_get(0));
+        names.collect::<Result<Vec<String>, tokio_postgres::Error>>()
+    };
+    tokio::select! {
+        names = asked => names.map_err(|error| error.to_string()),
+        _ = connection => Err("the connection was closed".to_owned()),
+    }
+}
+
+/// What hangs is broken, too.
+async fn in_time<T, E: Display>(work: impl Future<Output = Result<T, E>>) -> Result<T, String> {
+    match tokio::time::timeout(PATIENCE, work).await {
+        Ok(done) => done.map_err(|error| error.to_string()),
+        Err(_elapsed) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
     }
 }

@@ -77,10 +77,11 @@ pub(crate) async fn stock(
         None => Key::default(),
     };
     let harvest = auth
-        .fan_out(async |tx| {
+        .fan_out(async |mut tx| {
             let rows = limit.rows();
             let found = tx.query(STOCK, &[&after.sku, &after.unit, &rows]).await?;
-            found.iter().map(total).collect::<Result<Vec<_>, _>>()
+            let totals: Vec<Total> = found.iter().map(total).collect::<Result<_, _>>()?;
+            tx.answer(totals).await
         })
         .await?;
     let mut sums: BTreeMap<Key, Total> = BTreeMap::new();
@@ -117,15 +118,14 @@ pub(crate) async fn levels(
         tenants,
         partial,
     } = auth
-        .fan_out(async |tx| {
+        .fan_out(async |mut tx| {
             let rows = limit.rows();
             let found = tx
                 .query(LEVELS, &[&after.product, &after.place, &rows])
                 .await?;
-            found
-                .iter()
-                .map(|row| tenant_level(tx, row))
-                .collect::<Result<Vec<_>, _>>()
+            let levels = found.iter().map(|row| tenant_level(&tx, row));
+            let levels: Vec<TenantLevel> = levels.collect::<Result<_, _>>()?;
+            tx.answer(levels).await
         })
         .await?;
     let mut items: Vec<TenantLevel> = answers.into_iter().flatten().collect();
@@ -156,7 +156,10 @@ fn add(sums: &mut BTreeMap<Key, Total>, total: Total) -> Result<(), Fault> {
     };
     let on_hand = sum.on_hand.checked_add(total.on_hand);
     sum.on_hand = on_hand.ok_or_else(|| {
-        EXCESSIVE_STOCK.fault(format!("there is too much of `{}` to be counted", total.sku))
+        EXCESSIVE_STOCK.fault(format!(
+            "there is too much of `{}` to be counted",
+            total.sku
+        ))
     })?;
     sum.tenants = sum.tenants.saturating_add(total.tenants);
     // The same name, whichever place answers first.
@@ -220,7 +223,15 @@ mod tests {
             };
             assert_eq!(key.to_text().parse::<Key>().unwrap(), key);
         }
-        for text in ["", "x", "9.kg", "1.é", "99999999999999999999.x", "-1.x", "1.k\0"] {
+        for text in [
+            "",
+            "x",
+            "9.kg",
+            "1.é",
+            "99999999999999999999.x",
+            "-1.x",
+            "1.k\0",
+        ] {
             let fault = text.parse::<Key>().unwrap_err();
             assert_eq!(fault.field_name(), Some("after"), "{text}");
         }

@@ -14,7 +14,7 @@ use waangu_kernel::Tier;
 use waangu_tenancy::{Pools, TenantTx};
 
 use super::plan::{Call, Planned, Shape, Work};
-use super::stage::{BARE, OURS, Stage, TODAY, connect};
+use super::stage::{BARE, OURS, Stage, TODAY, Told as _, connect};
 use crate::failure::{Failure, Of as _};
 
 /// Time that a module gives a transaction; none comes near it.
@@ -125,17 +125,17 @@ async fn ours(pools: &Pools, context: &RequestContext, planned: &Planned) -> Res
     for call in before {
         let (sql, params) = (call.work.ours(), call.ours());
         let rows = if call.work.reads() {
-            tx.query(sql, &params).await.of(sql)?.len()
+            tx.query(sql, &params).await.told(sql)?.len()
         } else {
-            number(tx.execute(sql, &params).await.of(sql)?)
+            number(tx.execute(sql, &params).await.told(sql)?)
         };
         check(call, rows)?;
     }
     let (sql, params) = (last.work.ours(), last.ours());
     let rows = if last.work.reads() {
-        tx.query_and_commit(sql, &params).await.of(sql)?.len()
+        tx.query_and_commit(sql, &params).await.told(sql)?.len()
     } else {
-        number(tx.execute_and_commit(sql, &params).await.of(sql)?)
+        number(tx.execute_and_commit(sql, &params).await.told(sql)?)
     };
     check(last, rows)
 }

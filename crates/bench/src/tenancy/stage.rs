@@ -8,7 +8,7 @@ use tokio_postgres::{Client, NoTls};
 use waangu_identity::proof::Access;
 use waangu_identity::{ContextKey, RequestContext};
 use waangu_kernel::manifest::Manifest;
-use waangu_kernel::{ModuleId, Placement, TenantId, Tier};
+use waangu_kernel::{Fault, ModuleId, Placement, TenantId, Tier};
 use waangu_pgserver::{Binaries, Cluster, Config, Durability, Fallback, Search, Shutdown};
 use waangu_tenancy::admin::Migration;
 use waangu_tenancy::{
@@ -23,14 +23,14 @@ use crate::scratch::{Scratch, file_system};
 
 const HOST: &str = "127.0.0.1";
 const SUPERUSER: &str = "postgres";
-const MODULE: &str = "bench";
+const MODULE: &str = "goods";
 const CELL: &str = "bench";
 
 /// Everybody's password: the server lives for minutes and answers on loopback only.
 pub(super) const PASSWORD: &str = "throw-away";
 
 /// The module's own login, whose rows the policies choose.
-pub(super) const OURS: &str = "waangu_bench";
+pub(super) const OURS: &str = "waangu_goods";
 
 /// Bypasses row-level security and names the tenant in each statement.
 pub(super) const BARE: &str = "bench_bare";
@@ -110,7 +110,7 @@ impl Stage {
             tree_password: PASSWORD.to_owned(),
         };
         let keys = std::slice::from_ref(&stage.key);
-        stage.admin.prepare(&[login], keys).await.of("cell")?;
+        stage.admin.prepare(&[login], keys).await.told("cell")?;
         Ok(stage)
     }
 
@@ -121,7 +121,7 @@ impl Stage {
         let database = placement.database(tenant(1)?);
         let superuser = self.superuser(&database).await?;
         let sql = "insert into waangu.home (tenant_id, state, epoch)
-                   select n, 'active', 1 from generate_series(2, $1) as n";
+                   select n, 'active', 1 from generate_series(2::bigint, $1) as n";
         superuser.execute(sql, &[&last]).await.of("homes").map(drop)
     }
 
@@ -129,15 +129,15 @@ impl Stage {
     pub(super) async fn provision(&self, number: i64, tier: Tier) -> Result<(), Failure> {
         let (tenant, placement) = (tenant(number)?, self.placement(tier)?);
         let admin = &self.admin;
-        admin.ensure_place(tenant, &placement).await.of("place")?;
+        admin.ensure_place(tenant, &placement).await.told("place")?;
         admin
             .ensure_module(tenant, &placement, &package()?)
             .await
-            .of("module")?;
+            .told("module")?;
         admin
             .put_home(tenant, &placement, HomeState::Active)
             .await
-            .of("home")
+            .told("home")
     }
 
     async fn fill(&self, sizes: Sizes) -> Result<(), Failure> {
@@ -148,7 +148,7 @@ impl Stage {
             .replace(":password", PASSWORD);
         superuser.batch_execute(&script).await.of("rows")?;
         // Not possible inside a script, which is one transaction.
-        for sql in ["vacuum (freeze, analyze) bench.item", "checkpoint"] {
+        for sql in ["vacuum (freeze, analyze) goods.item", "checkpoint"] {
             superuser.batch_execute(sql).await.of(sql)?;
         }
         Ok(())
@@ -272,6 +272,20 @@ async fn start_server(scratch: &Scratch, settings: &[(&str, &str)]) -> Result<Cl
         .of("server")?;
     cluster.start().await.of("server")?;
     Ok(cluster)
+}
+
+/// With what PostgreSQL said, which is not for clients but for whoever measures.
+pub(super) trait Told<T> {
+    fn told(self, what: &str) -> Result<T, Failure>;
+}
+
+impl<T> Told<T> for Result<T, Fault> {
+    fn told(self, what: &str) -> Result<T, Failure> {
+        self.map_err(|fault| {
+            let cause = fault.operator_cause().unwrap_or("no cause");
+            Failure::new(format!("{what}: {fault}: {cause}"))
+        })
+    }
 }
 
 /// A plain session. Its errors say who could not connect.

@@ -146,7 +146,7 @@ impl Edge {
                 .cause(error)
         })?;
         if access == Access::Tree && signed.len() > MAX_CONTEXT {
-            return Err(too_large("names too long to be told at once".to_owned()));
+            return Err(too_large("names too long to be told at once"));
         }
         text(&signed)
     }

@@ -59,7 +59,11 @@ impl Kin {
     }
 
     fn children(&self, parent: TenantId) -> Arc<BTreeSet<TenantId>> {
-        self.0.pin().get(&parent).map(Arc::clone).unwrap_or_default()
+        self.0
+            .pin()
+            .get(&parent)
+            .map(Arc::clone)
+            .unwrap_or_default()
     }
 }
 
@@ -84,7 +88,7 @@ impl Snapshot {
                     places.add(&child, module);
                 }
                 if seen.len() > MAX_TENANTS {
-                    return Err(too_large(format!("more than {MAX_TENANTS} tenants")));
+                    return Err(too_large(&format!("more than {MAX_TENANTS} tenants")));
                 }
             }
             if next.is_empty() {
@@ -92,7 +96,7 @@ impl Snapshot {
             }
             level = next;
         }
-        Err(too_large(format!("more than {MAX_DEPTH} levels")))
+        Err(too_large(&format!("more than {MAX_DEPTH} levels")))
     }
 
     fn children(&self, parent: TenantId) -> Vec<Arc<Tenant>> {
@@ -133,14 +137,16 @@ impl Places {
         let places: Vec<Place> = self.0.into_iter().map(place).collect();
         let visits: usize = places.iter().map(Place::visits).sum();
         if visits > MAX_VISITS {
-            return Err(too_large(format!("more than {MAX_VISITS} places to visit")));
+            return Err(too_large(&format!(
+                "more than {MAX_VISITS} places to visit"
+            )));
         }
         Ok(places)
     }
 }
 
 /// The subtree can't be read in one request.
-pub(crate) fn too_large(why: String) -> Fault {
+pub(crate) fn too_large(why: &str) -> Fault {
     fault::SUBTREE_TOO_LARGE.fault(format!("the subtree has {why}"))
 }
 
@@ -253,10 +259,13 @@ mod tests {
     #[test]
     fn places_are_grouped_and_their_visits_counted() {
         let snapshot = Snapshot::new(Limits::default());
-        let fan = |tier| {
-            move |n: i64| RouteChange::Put(Box::new(route(n, (n > 1).then_some(1), tier)))
-        };
-        for (tier, visits) in [(Tier::Shared, 1), (Tier::Schema, 100), (Tier::Dedicated, 100)] {
+        let fan =
+            |tier| move |n: i64| RouteChange::Put(Box::new(route(n, (n > 1).then_some(1), tier)));
+        for (tier, visits) in [
+            (Tier::Shared, 1),
+            (Tier::Schema, 100),
+            (Tier::Dedicated, 100),
+        ] {
             snapshot.replace((1..=100).map(fan(tier)).collect());
             let root = snapshot.tenant(&"t1".parse().unwrap()).unwrap();
             let places = snapshot.subtree(&root, &"inventory".parse().unwrap());

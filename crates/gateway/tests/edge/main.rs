@@ -24,5 +24,6 @@ mod probes;
 mod stage;
 #[cfg(test)]
 mod tokens;
+mod tree;
 #[cfg(test)]
 mod upstream;

@@ -38,10 +38,12 @@ pub(crate) const MANIFEST: &str = r#"
       { method = "GET", path = "/big", permission = "inventory:product.read" },
       { method = "GET", path = "/slow", permission = "inventory:product.read" },
       { method = "POST", path = "/deaf", permission = "inventory:product.write" },
+      { method = "GET", path = "/all", permission = "inventory:all.read", scope = "subtree" },
     ]
     [permissions]
     "inventory:product.read" = "See products"
     "inventory:product.write" = "Change products"
+    "inventory:all.read" = "See the products of all below"
     [roles]
     viewer = ["inventory:product.read"]
     keeper = ["inventory:product.read", "inventory:product.write"]

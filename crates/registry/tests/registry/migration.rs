@@ -73,7 +73,7 @@ async fn a_gateway_sees_routes_and_modules_only() {
     let row = admin.query_one(columns, &[]).await.unwrap();
     assert_eq!(
         row.get::<_, &str>(0),
-        "id slug active gone cell tier bucket epoch changed_xid modules grants"
+        "id slug active gone cell tier bucket epoch parent_id changed_xid modules grants"
     );
     for sql in [
         "update registry.module set version = '6.6.6'",

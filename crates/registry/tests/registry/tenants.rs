@@ -1,7 +1,9 @@
 //! Tenants: names, generations, and what a failed statement does to its transaction.
 
+use std::collections::HashMap;
+
 use tokio::task::JoinSet;
-use waangu_registry::{Desired, State};
+use waangu_registry::{Desired, Feed, RouteChange, State, TenantPatch};
 
 use crate::support::{code, create, new_tenant, parsed, session, slug, stock, world};
 
@@ -126,4 +128,64 @@ async fn a_role_is_held_in_the_users_own_tenant_only() {
         .unwrap();
     let result = tx.put_roles(two, user, &[parsed("tenant-admin")]).await;
     assert_eq!(code(result), "internal");
+}
+
+/// Whoever changes its parent takes all below along: each of them has to reach its cell again, or
+/// the old head office would go on reading it.
+#[tokio::test]
+async fn a_new_parent_touches_everybody_below() {
+    let control = world().await;
+    let mut session = session(&control).await;
+    let mut ids = Vec::new();
+    for (name, parent) in [
+        ("top", None),
+        ("other", None),
+        ("mid", Some(0)),
+        ("low", Some(2)),
+    ] {
+        let mut new = new_tenant(name);
+        new.parent = parent.map(|at: usize| ids[at]);
+        let tx = session.begin().await.unwrap();
+        ids.push(tx.create_tenant(&new, 0).await.unwrap());
+        tx.commit().await.unwrap();
+    }
+    let [top, other, mid, low] = ids[..] else {
+        unreachable!("four were made");
+    };
+    let tx = session.begin().await.unwrap();
+    let name = TenantPatch {
+        name: Some("Middle".to_owned()),
+        parent: None,
+    };
+    tx.patch_tenant(mid, &name).await.unwrap();
+    let generation = async |id| tx.get_tenant_by_id(id).await.unwrap().generation;
+    assert_eq!(generation(low).await, 1, "a name concerns nobody below");
+    let parent = TenantPatch {
+        name: None,
+        parent: Some(Some(other)),
+    };
+    assert_eq!(tx.patch_tenant(mid, &parent).await.unwrap(), 3);
+    assert_eq!(generation(low).await, 2);
+    assert_eq!((generation(top).await, generation(other).await), (1, 1));
+    let numbers = |ids: &[waangu_kernel::TenantId]| -> Vec<i64> {
+        ids.iter().map(|id| id.number()).collect()
+    };
+    assert_eq!(
+        tx.list_ancestors(low).await.unwrap(),
+        numbers(&[low, mid, other])
+    );
+    tx.commit().await.unwrap();
+    // Gateways hear of it, too.
+    let mut feed = Feed::connect(&control.gateway_dsn).await.unwrap();
+    let parents: HashMap<_, _> = feed
+        .read()
+        .await
+        .unwrap()
+        .into_iter()
+        .filter_map(|change| match change {
+            RouteChange::Put(route) => Some((route.id, route.parent)),
+            RouteChange::Gone(..) => None,
+        })
+        .collect();
+    assert_eq!((parents[&mid], parents[&other]), (Some(other), None));
 }

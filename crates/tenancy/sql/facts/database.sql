@@ -1,9 +1,11 @@
 -- What surrounds the tables: logins, database, catalogues, extensions; as facts: kind, module, facts, objects.
 -- $1: the modules; $2: whether to look at these only; $3: not used.
 with role as (
-    select oid, rolname::text, rolsuper
-         , case when rolsuper then '{administrator}' else quote_ident(rolname) end as name
-      from pg_roles
+    select r.oid, r.rolname::text, a.rolsuper
+         , case when a.rolsuper then '{administrator}' else quote_ident(r.rolname) end as name
+      from pg_roles r
+         , lateral (select r.rolsuper or r.oid = (select datdba from pg_database
+                                                   where datname = current_database())) a (rolsuper)
      union all
     select 0, 'public', false, 'public'
 )
@@ -179,7 +181,7 @@ with role as (
          , 'is made by hand', null
          , format('drop cast (%s as %s)', format_type(castsource, null), format_type(casttarget, null))
       from pg_cast
-     where oid >= 16384
+     where oid >= 16384 and castsource < 16384 and casttarget < 16384
      union all
     select 'large objects', '', format('large object %s', oid), 'is there', null
          , format('select lo_unlink(%s)', oid)

@@ -1,6 +1,9 @@
 -- What stands in the helper schema and in `public`, as facts: kind, module, facts, objects.
 with role as (
-    select oid, case when rolsuper then '{administrator}' else quote_ident(rolname) end as name from pg_roles
+    select oid
+         , case when rolsuper or oid = (select datdba from pg_database where datname = current_database())
+                then '{administrator}' else quote_ident(rolname) end as name
+      from pg_roles
      union all
     select 0, 'public'
 )
@@ -162,6 +165,7 @@ with role as (
          , format('drop operator %s cascade', o.oid::regoperator)
       from pg_operator o
      where o.oid >= 16384
+       and o.oprnamespace in (select oid from place union select 'pg_catalog'::regnamespace)
 )
 select object as kind, '' as module
      , jsonb_agg(jsonb_build_array(aspect, value, redo, undo) order by aspect) as facts

@@ -3,7 +3,9 @@
 -- A rule that each module keeps in its own way (its keys, its indexes) is a fact only when broken.
 -- $1: the modules; $2: whether to look at these only; $3: append-only tables, `module.table`.
 with role as (
-    select oid, rolname::text, rolsuper from pg_roles
+    select oid, rolname::text
+         , rolsuper or oid = (select datdba from pg_database where datname = current_database()) as rolsuper
+      from pg_roles
      union all
     select 0, 'public', false
 )

@@ -137,7 +137,7 @@ impl Picture {
             for object in &group.objects {
                 let filled = found
                     .iter()
-                    .map(|(found, mend)| fill(group, object, found, mend, names));
+                    .map(|(found, mend)| fill(group, object, found, mend.as_deref(), names));
                 drifts.extend(filled);
             }
         }
@@ -231,7 +231,7 @@ fn missing(kind: &str, facts: &[Fact], names: &Names) -> Drift {
     }
 }
 
-fn fill(group: &Seen, object: &str, found: &str, mend: &Option<String>, names: &Names) -> Drift {
+fn fill(group: &Seen, object: &str, found: &str, mend: Option<&str>, names: &Names) -> Drift {
     let label = if UNIFORM.contains(&group.kind.as_str()) {
         format!("{} {object}", group.kind)
     } else {

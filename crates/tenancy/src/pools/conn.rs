@@ -127,12 +127,11 @@ impl Conn {
         self.last
     }
 
-    /// The tenant served next; says whether traces of another one must go first.
+    /// The tenant served next; says whether it has served before, so that traces must go first. Also
+    /// those of the same tenant: one user's injected SQL must not wait there for another user.
     pub(crate) fn pass_to(&mut self, tenant: TenantId) -> bool {
-        let other = self.last.is_some_and(|last| last != tenant);
-        self.last = Some(tenant);
         self.served.insert(tenant);
-        other
+        self.last.replace(tenant).is_some()
     }
 
     /// Whether it can serve again.

@@ -14,7 +14,7 @@ use crate::pools::conn::Conn;
 
 const BEGIN: &str = "begin";
 
-/// Removes whatever another tenant's transaction may have left: role, settings, open cursors,
+/// Removes whatever an earlier transaction may have left: role, settings, open cursors,
 /// listeners, the last seal. Before the transaction, so that its rollback does not bring them back.
 const CLEAN: &str = "set session authorization default; reset all; close all; unlisten *; \
                      discard sequences";

@@ -7,7 +7,7 @@ use waangu_testkit::connect;
 use crate::support::{Home, enter, module};
 
 /// Statements of an attacker who has the module's password. Each must be refused by PostgreSQL.
-const REFUSED: [&str; 50] = [
+const REFUSED: [&str; 52] = [
     // The keys, the fence and the seal.
     "select * from waangu.context_key",
     "select * from waangu.home",
@@ -58,6 +58,8 @@ const REFUSED: [&str; 50] = [
     "select pg_terminate_backend(pg_backend_pid())",
     "select pg_cancel_backend(pg_backend_pid())",
     "select * from pg_stat_activity",
+    "select * from pg_locks",
+    "select pg_lock_status()",
     "select pg_stat_get_backend_activity(1)",
     "select pg_advisory_lock(1)",
     "select pg_advisory_xact_lock_shared(1)",

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tokio_postgres::Client;
 use waangu_kernel::placement::Tier;
-use waangu_tenancy::inspect::{inspect, inspect_as_module, record};
+use waangu_tenancy::inspect::{Inspected, inspect, inspect_as_module, record};
 use waangu_tenancy::{Drift, Mend, ModulePackage, Rules};
 use waangu_testkit::{Cell, MODULES, connect, private_cell};
 
@@ -98,6 +98,11 @@ async fn a_sound_cell_has_no_drift_in_any_tier() {
             assert_eq!(row.get::<_, &str>(2), "off", "{tier}");
         }
         cell = home.cell;
+    }
+    let inspected = cell.admin.inspect(&rules()).await.unwrap();
+    assert_eq!(inspected.len(), 3, "one database in each tier");
+    for Inspected { database, drifts } in inspected {
+        assert_eq!(drifts, [], "{database}");
     }
 }
 

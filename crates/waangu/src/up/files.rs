@@ -37,6 +37,7 @@ pub(crate) struct Layout<'a> {
 struct ModuleFile {
     gateway_keys: Vec<PublicKey>,
     cells: Vec<CellAddress>,
+    tree_cells: Vec<CellAddress>,
 }
 
 impl Layout<'_> {
@@ -55,10 +56,22 @@ impl Layout<'_> {
         Ok(first.dsn(login, password, CONTROL_DATABASE))
     }
 
-    /// The password of a module's login.
-    pub(crate) fn module_password(&self, module: &ModuleId) -> Result<&str, Failure> {
-        let password = self.secrets.modules.get(module).map(String::as_str);
-        password.ok_or_else(|| Failure::failed(format!("module {module} has no password")))
+    /// The cells with the password of one of a module's logins.
+    fn addresses(
+        &self,
+        passwords: &BTreeMap<ModuleId, String>,
+        module: &ModuleId,
+    ) -> Result<Vec<CellAddress>, Failure> {
+        let password = passwords
+            .get(module)
+            .ok_or_else(|| Failure::failed(format!("module {module} has no password")))?;
+        let address = |server: &Server| CellAddress {
+            id: server.id.clone(),
+            host: "127.0.0.1".to_owned(),
+            port: server.port,
+            password: password.clone(),
+        };
+        Ok(self.servers.iter().map(address).collect())
     }
 
     /// Writes the control plane's file.
@@ -114,20 +127,10 @@ impl Layout<'_> {
     /// Writes a module's file: it holds this module's passwords and no other secret.
     pub(crate) fn write_module(&self, module: &ModuleId) -> Result<PathBuf, Failure> {
         let key = read_signing_key(&signing_key(self.state, "keys/gateway.p8")?)?;
-        let password = self.module_password(module)?;
-        let cells = self
-            .servers
-            .iter()
-            .map(|server| CellAddress {
-                id: server.id.clone(),
-                host: "127.0.0.1".to_owned(),
-                port: server.port,
-                password: password.to_owned(),
-            })
-            .collect();
         let file = ModuleFile {
             gateway_keys: vec![key.public().clone()],
-            cells,
+            cells: self.addresses(&self.secrets.modules, module)?,
+            tree_cells: self.addresses(&self.secrets.trees, module)?,
         };
         self.state.write_toml(&format!("run/{module}.toml"), &file)
     }
@@ -186,6 +189,7 @@ impl Layout<'_> {
             user: SUPERUSER.to_owned(),
             password: server.password.clone(),
             logins: self.secrets.modules.clone(),
+            trees: self.secrets.trees.clone(),
         }
     }
 }

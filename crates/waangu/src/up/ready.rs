@@ -8,6 +8,7 @@ use waangu_api::ready::{Admin, ReadyCell};
 use waangu_kernel::placement::SHARED_DATABASE;
 
 use super::files::Layout;
+use super::secrets::Secrets;
 use super::state::{State, write_private};
 use crate::failure::{Failure, Of as _};
 use crate::output::{line, table, talk};
@@ -25,15 +26,10 @@ pub(crate) fn describe(layout: &Layout<'_>) -> Result<Ready, Failure> {
             id: server.id.to_string(),
             region: server.region.to_string(),
             superuser_dsn: server.superuser_dsn(SHARED_DATABASE),
-            module_dsns: secrets
-                .modules
-                .iter()
-                .map(|(module, password)| {
-                    let login = format!("waangu_{module}");
-                    (
-                        module.to_string(),
-                        server.dsn(&login, password, SHARED_DATABASE),
-                    )
+            module_dsns: logins(secrets)
+                .map(|(name, password)| {
+                    let login = format!("waangu_{name}");
+                    (name, server.dsn(&login, password, SHARED_DATABASE))
                 })
                 .collect(),
         })
@@ -54,6 +50,15 @@ pub(crate) fn describe(layout: &Layout<'_>) -> Result<Ready, Failure> {
         cells,
         demo: None,
     })
+}
+
+/// The modules' logins without their common beginning, with their passwords.
+fn logins(secrets: &Secrets) -> impl Iterator<Item = (String, &String)> {
+    let own = secrets.modules.iter();
+    let own = own.map(|(module, password)| (module.to_string(), password));
+    let trees = secrets.trees.iter();
+    let trees = trees.map(|(module, password)| (format!("{module}_tree"), password));
+    own.chain(trees)
 }
 
 /// Writes the ready file (atomically) and prints the table.

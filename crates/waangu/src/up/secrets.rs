@@ -31,6 +31,9 @@ pub(crate) struct Secrets {
     pub(crate) cells: BTreeMap<CellId, String>,
     /// Each module's password.
     pub(crate) modules: BTreeMap<ModuleId, String>,
+    /// Each module's password for reading subtrees.
+    #[serde(default)]
+    pub(crate) trees: BTreeMap<ModuleId, String>,
 }
 
 impl Secrets {
@@ -65,6 +68,9 @@ impl Secrets {
             if !secrets.modules.contains_key(module) {
                 secrets.modules.insert(module.clone(), secret()?);
             }
+            if !secrets.trees.contains_key(module) {
+                secrets.trees.insert(module.clone(), secret()?);
+            }
         }
         state.write_toml("secrets.toml", &secrets)?;
         Ok(secrets)
@@ -82,6 +88,7 @@ impl Secrets {
             },
             cells: BTreeMap::new(),
             modules: BTreeMap::new(),
+            trees: BTreeMap::new(),
         })
     }
 }

@@ -65,6 +65,13 @@ async fn look(cell: &ReadyCell, database: &str) -> i64 {
         let count = format!("select count(*) from {table}");
         let rows = module.number(&count).await;
         assert_eq!(rows, 0, "{database}: {table} shows rows without a context");
+        for (login, dsn) in &cell.module_dsns {
+            // Other logins of the module may be kept out altogether.
+            if let Ok(other) = Session::try_open(&in_database(dsn, database)).await {
+                let rows = other.try_number(&count).await.unwrap_or(0);
+                assert_eq!(rows, 0, "{database}: {table} shows {login} rows");
+            }
+        }
         let tenants = format!("select distinct tenant_id::text from {table} limit 3");
         for tenant in admin.texts(&tenants).await {
             let setting = format!("select set_config('app.current_tenant', '{tenant}', false)");

@@ -21,21 +21,26 @@ const ROUNDS: u64 = 5;
 #[tokio::test]
 async fn an_onboarding_survives_the_death_of_the_control_plane() {
     let platform = Platform::start(Folder::new(), &["--http-port", "0"]).await;
+    let mut interrupted = 0;
     for round in 0..ROUNDS {
         let stretch = SPAN / ROUNDS;
         let delay = round * stretch + RandomState::new().hash_one(round) % stretch;
         let slug = format!("crash-{round}");
         println!("round {round}: killed after {delay} ms");
-        let operation = onboard(&platform, &slug, Duration::from_millis(delay)).await;
+        let (operation, reached) = onboard(&platform, &slug, Duration::from_millis(delay)).await;
+        interrupted += i32::from(!reached);
         check(&platform, &slug, &operation).await;
     }
+    assert!(interrupted > 0, "every onboarding was over before the kill");
     let left = "select count(*) from registry.tenant where generation > observed_generation";
     let registry = Session::open(&platform.ready.control_dsn).await;
     assert_eq!(registry.number(left).await, 0);
 }
 
-/// Asks for the tenant, kills the control plane after `delay`, and follows the operation to its end.
-async fn onboard(platform: &Platform, slug: &str, delay: Duration) -> Value {
+/// Asks for the tenant, kills the control plane after `delay`, and follows the operation to its end;
+/// says also whether the tenant stood already when the kill came.
+async fn onboard(platform: &Platform, slug: &str, delay: Duration) -> (Value, bool) {
+    let registry = Session::open(&platform.ready.control_dsn).await;
     let victim = until(
         "there is a control plane",
         Duration::from_secs(10),
@@ -45,8 +50,13 @@ async fn onboard(platform: &Platform, slug: &str, delay: Duration) -> Value {
     let killing = async {
         sleep(delay).await;
         victim.signal(Signal::KILL);
+        let stands = format!(
+            "select count(*) from registry.tenant
+              where slug = '{slug}' and observed_generation = generation"
+        );
+        registry.number(&stands).await == 1
     };
-    let (first, ()) = tokio::join!(ask(platform, slug), killing);
+    let (first, reached) = tokio::join!(ask(platform, slug), killing);
     // It may have died with the answer on its lips: the key makes asking again safe.
     let accepted = if let Some(accepted) = first {
         accepted
@@ -55,7 +65,7 @@ async fn onboard(platform: &Platform, slug: &str, delay: Duration) -> Value {
         until("it is asked again", Duration::from_secs(15), again).await
     };
     let path = format!("/operations/{}", accepted["id"].as_str().unwrap());
-    until("the operation ends", Duration::from_secs(20), async || {
+    let operation = until("the operation ends", Duration::from_secs(20), async || {
         let url = platform.admin(&path);
         let call = platform.http().get(&url).token(&platform.ready.admin.token);
         let answer = call.attempt().await.ok()?;
@@ -67,7 +77,9 @@ async fn onboard(platform: &Platform, slug: &str, delay: Duration) -> Value {
         let over = ["succeeded", "failed"].map(|status| operation["status"] == status);
         over.contains(&true).then_some(operation)
     })
-    .await
+    .await;
+    println!("stood already: {reached}");
+    (operation, reached)
 }
 
 async fn ask(platform: &Platform, slug: &str) -> Option<Value> {

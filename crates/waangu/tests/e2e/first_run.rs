@@ -62,7 +62,10 @@ async fn the_ready_file_keeps_its_contract() {
     for cell in cells {
         let fields = ["id", "region", "superuser_dsn", "module_dsns"];
         assert_eq!(keys(cell), BTreeSet::from(fields));
-        assert_eq!(keys(&cell["module_dsns"]), BTreeSet::from(["inventory"]));
+        assert_eq!(
+            keys(&cell["module_dsns"]),
+            BTreeSet::from(["inventory", "inventory_tree"])
+        );
         Session::open(cell["superuser_dsn"].as_str().unwrap()).await;
         Session::open(cell["module_dsns"]["inventory"].as_str().unwrap()).await;
     }

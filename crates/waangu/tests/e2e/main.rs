@@ -37,3 +37,5 @@ mod rush;
 mod stopping;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod tree;

@@ -50,11 +50,7 @@ impl Watched {
             // It may have been done all the same, when only its answer was lost.
             self.uncertain.push(sku);
         }
-        let listed = self.shop.attempt("/products?limit=200").await;
-        let read = self.served(&listed, 200);
-        if read {
-            self.check(&listed.unwrap());
-        }
+        let read = self.read().await;
         let took = begun.elapsed();
         assert!(
             took < LONGEST * 2,
@@ -62,6 +58,27 @@ impl Watched {
             self.slug
         );
         wrote && read
+    }
+
+    /// Reads all pages of the list; says whether all were served.
+    async fn read(&self) -> bool {
+        let mut skus: Vec<String> = Vec::new();
+        loop {
+            let after = skus.last().map(String::as_str).unwrap_or_default();
+            let path = format!("/products?limit=200&after={after}");
+            let listed = self.shop.attempt(&path).await;
+            if !self.served(&listed, 200) {
+                return false;
+            }
+            let page = listed.unwrap().json();
+            let items = page["items"].as_array().unwrap().iter();
+            skus.extend(items.map(|item| item["sku"].as_str().unwrap().to_owned()));
+            if page["next"].is_null() {
+                break;
+            }
+        }
+        self.check(&skus);
+        true
     }
 
     /// An answer, or one that says to come again, or a connection that broke with the gateway.
@@ -86,16 +103,9 @@ impl Watched {
         }
     }
 
-    fn check(&self, listed: &Answer) {
-        let page = listed.json();
-        let skus: Vec<&str> = page["items"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|item| item["sku"].as_str().unwrap())
-            .collect();
+    fn check(&self, skus: &[String]) {
         for sku in &self.acknowledged {
-            assert!(skus.contains(&sku.as_str()), "{sku} is lost: {skus:?}");
+            assert!(skus.contains(sku), "{sku} is lost: {skus:?}");
         }
         for sku in skus {
             let own = self.acknowledged.iter().chain(&self.uncertain);

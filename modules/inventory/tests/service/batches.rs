@@ -1,8 +1,5 @@
 //! Batches: all or nothing, by their net effect.
-
-use http::StatusCode;
-use serde_json::{Value, json};
-use waangu_kernel::placement::Tier;
+use waangu_testkit::{StatusCode, Tier, Value, json};
 
 use crate::support::World;
 
@@ -81,7 +78,7 @@ async fn a_batch_is_all_or_nothing() {
         ),
         (
             json!([receipt(5), { "product": product }]),
-            "400 malformed-json [1]",
+            "400 malformed-json [1].quantity",
         ),
         (json!([]), "422 invalid-field"),
         (Value::Array(vec![receipt(1); 501]), "422 invalid-field"),

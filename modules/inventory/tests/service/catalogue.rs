@@ -1,8 +1,5 @@
 //! Products and places, and who may see them.
-
-use http::{Method, StatusCode};
-use serde_json::{Value, json};
-use waangu_kernel::placement::Tier;
+use waangu_testkit::{Method, StatusCode, Tier, Value, json};
 
 use crate::support::World;
 

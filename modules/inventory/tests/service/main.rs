@@ -6,14 +6,11 @@
     clippy::indexing_slicing,
     reason = "a test that cannot go on stops where it stands"
 )]
-#![expect(
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    reason = "a test stands where the platform stands: it starts the module and calls it"
-)]
 
 mod batches;
 mod catalogue;
+mod consolidated;
+mod isolation;
 mod moves;
 mod rush;
 mod support;

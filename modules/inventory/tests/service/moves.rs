@@ -1,8 +1,5 @@
 //! Moves on their own.
-
-use http::StatusCode;
-use serde_json::{Value, json};
-use waangu_kernel::placement::Tier;
+use waangu_testkit::{StatusCode, Tier, Value, json};
 
 use crate::support::World;
 

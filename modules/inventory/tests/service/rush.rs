@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, HashSet};
 
 use futures_util::future::join_all;
-use serde_json::{Value, json};
-use waangu_kernel::placement::Tier;
+use waangu_testkit::{Answer, Tier, Value, json};
 
-use crate::support::{Answer, World};
+use crate::support::World;
 
 fn statuses(answers: &[Answer]) -> BTreeMap<u16, usize> {
     let mut counts = BTreeMap::new();
