@@ -211,5 +211,8 @@ mod tests {
         assert_eq!("admin".parse::<Slug>().unwrap_err().code(), "slug-reserved");
         assert_eq!("Acme".parse::<Slug>().unwrap_err().code(), "slug-invalid");
         assert!("acme-2".parse::<Slug>().is_ok());
+        // Its login would be the group of all logins that read subtrees.
+        assert!("tree".parse::<ModuleId>().is_err());
+        assert!("inventory_tree".parse::<ModuleId>().is_err());
     }
 }

@@ -13,7 +13,7 @@ const ALL: &str = "/api/inventory/all";
 
 fn below(id: i64, parent: i64, tier: Tier, bucket: i32) -> TenantRoute {
     let mut route = route(id, &format!("t{id}"), &[]);
-    route.parent = Some(TenantId::new(parent).unwrap());
+    route.parent = Some(TenantId::new(parent).expect("a tenant number"));
     (route.placement.tier, route.placement.bucket) = (tier, bucket);
     route
 }
@@ -26,7 +26,7 @@ fn load(stage: &Stage) {
     let mut without = below(14, 1, Tier::Shared, 0);
     without.modules.clear();
     let mut abroad = below(18, 17, Tier::Shared, 0);
-    abroad.placement.cell = "cell-2".parse().unwrap();
+    abroad.placement.cell = "cell-2".parse().expect("a cell id");
     let routes = [
         below(11, 1, Tier::Shared, 0),
         below(12, 13, Tier::Shared, 0),

@@ -58,6 +58,8 @@ const fn attack(
 const NO_POLICIES: &str = "alter table {table} disable row level security";
 const BARE_SETTING: &str = "alter policy tenant on {table}
     using (tenant_id = nullif(current_setting('app.current_tenant', true), '')::bigint)";
+/// Two tenants write in one database.
+const TOGETHER: &str = "'{database}' !~ '^waangu_t_'";
 const COUNT: &str = "select count(*) from {table} where tenant_id = {b}";
 
 use Leak::{Counts, Fails, Says, Succeeds};
@@ -129,10 +131,10 @@ pub(super) const ATTACKS: &[Attack] = &[
     attack("COPY TO", Says, NO_POLICIES, &["declare c cursor for select t::text from {table} t", "fetch all from c"]),
     attack("a lock that finds rows", Counts, NO_POLICIES, &["with l as (select from {table} where tenant_id = {b} for key share) select count(*) from l"]).needing("has_table_privilege('{login}', '{table}', 'update')"),
     attack("a unique key over all tenants", Fails("23505"), "create unique index peep on {table} ({key})",
-        &["insert into {table} select * from jsonb_populate_record(null::{table}, '{row}')"]),
+        &["insert into {table} select * from jsonb_populate_record(null::{table}, '{row}')"]).needing(TOGETHER),
     attack("ON CONFLICT over all tenants", Counts, "create unique index peep on {table} ({key})",
         &["with i as (insert into {table} select * from jsonb_populate_record(null::{table}, '{row}') on conflict do nothing returning 1)
-           select 1 - count(*) from i"]).needing("not exists (select from pg_constraint where conrelid = '{table}'::regclass and contype = 'f')"),
+           select 1 - count(*) from i"]).needing("'{database}' !~ '^waangu_t_' and not exists (select from pg_constraint where conrelid = '{table}'::regclass and contype = 'f')"),
     attack("a foreign key over all tenants", Succeeds,
         "create unique index peep on {parent} ({parent_columns});
          create function {schema}.peep() returns void language sql as 'select';
@@ -148,7 +150,8 @@ pub(super) const ATTACKS: &[Attack] = &[
         &["insert into {table} select * from jsonb_populate_record(null::{table}, '{row}')"])
         .dropping("alter table {table} drop constraint if exists peep;
                    do $$ begin execute obj_description('{schema}.peep()'::regprocedure); end $$;
-                   drop function {schema}.peep()"),
+                   drop function {schema}.peep()")
+        .needing(TOGETHER),
     // Writing.
     Attack {
         everywhere: true,
@@ -207,7 +210,7 @@ pub(super) const ATTACKS: &[Attack] = &[
     attack("a folder listed", Succeeds, "grant execute on function pg_ls_dir(text) to public", &["select pg_ls_dir('.')"]),
     attack("triggers and keys switched off", Succeeds, "grant set on parameter session_replication_role to {login}",
         &["set session_replication_role = replica"]),
-    attack("an extension", Succeeds, "grant create on database {database} to {login}", &["create extension citext"])
+    attack("an extension", Succeeds, "grant create on database {database} to {login}", &["create schema sandbox", "create extension citext schema sandbox"])
         .needing("exists (select from pg_available_extensions where name = 'citext')"),
     attack("a way out by dblink", Succeeds, "create extension dblink schema {schema}", &["select '{schema}.dblink_connect(text)'::regprocedure"])
         .needing("exists (select from pg_available_extensions where name = 'dblink')"),

@@ -126,7 +126,10 @@ async fn raid(stage: &Stage<'_>, names: &Names, attack: &Attack) -> Loot {
         match thief.simple_query(&statement).await {
             Ok(messages) => loot.rows = rows(&messages),
             Err(error) => {
-                loot.error = Some(said(&error));
+                loot = Loot {
+                    rows: Vec::new(),
+                    error: Some(said(&error)),
+                };
                 break;
             }
         }

@@ -75,13 +75,11 @@ async fn stock_is_the_sum_over_all_tiers_and_pages() {
         let path = format!("/consolidated/stock?limit=1{after}");
         let answer = office.consolidated(&path, &all[..3]).await;
         items.extend(answer.body["items"].as_array().unwrap().clone());
-        match answer.body["next"].as_str() {
-            Some(next) => after = format!("&after={next}"),
-            None => {
-                assert_eq!(page, 4);
-                break;
-            }
-        }
+        let Some(next) = answer.body["next"].as_str() else {
+            assert_eq!(page, 4);
+            break;
+        };
+        after = format!("&after={next}");
     }
     assert_eq!(Value::from(items), sums);
 
