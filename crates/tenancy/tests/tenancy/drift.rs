@@ -1,6 +1,11 @@
 //! The catalogue check: quiet on a sound database, and on a broken one it names the object and the
 //! statement that mends it. On servers of their own, because roles belong to a whole server.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper that fails is a test that fails"
+)]
+
 use std::path::Path;
 
 use tokio_postgres::Client;

@@ -1,6 +1,11 @@
 //! Subtree scope: a head office reads itself and all tenants below it, and nothing else; it writes
 //! nothing.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper that fails is a test that fails"
+)]
+
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -358,8 +363,8 @@ async fn a_place_that_does_not_answer_says_so_by_the_deadline() {
     let group = Group::new(Tier::Dedicated).await;
     let (head, shop) = (&group.head, &group.shop);
     let admin = connect(&head.cell.superuser_dsn("postgres")).await.unwrap();
-    let stop = format!("alter database {} with connection limit 0", shop.database());
-    admin.batch_execute(&stop).await.unwrap();
+    let no_more = format!("alter database {} with connection limit 0", shop.database());
+    admin.batch_execute(&no_more).await.unwrap();
     let pools = head.cell.tree_pools(&module("stock"));
     let mut answers = Vec::new();
     for visit in Visit::all(&context(head, &[head, shop])) {
