@@ -35,7 +35,7 @@ pub struct Seeded {
     /// The ids that stand in the examples.
     pub ids: Vec<String>,
     /// A text of this tenant that nobody else has. Each of the module's tables has a row with it, or
-    /// with one of the ids; the examples don't hold it.
+    /// with one of the ids, and whatever has to be unique in a tenant holds it; the examples don't.
     pub secret: String,
 }
 
@@ -226,4 +226,18 @@ async fn enter(client: &tokio_postgres::Client, caller: Caller<'_>, access: Acce
 
 fn is_refused(status: StatusCode) -> bool {
     status.is_client_error()
+}
+
+/// Another id of the same form: its last digits are others.
+fn nobodys(id: &str) -> String {
+    let kept = id.len().saturating_sub(8);
+    let turned = |(place, letter): (usize, char)| match letter {
+        '0'..='8' | 'a'..='e' if place >= kept => {
+            char::from_u32(u32::from(letter).saturating_add(1)).unwrap_or(letter)
+        }
+        '9' if place >= kept => '0',
+        'f' if place >= kept => 'a',
+        other => other,
+    };
+    id.char_indices().map(turned).collect()
 }

@@ -87,6 +87,7 @@ with role as (
                 else format('reassign owned by %s to waangu_owner', w.name) end
       from watched w
       join pg_shdepend p on p.refclassid = 'pg_authid'::regclass and p.refobjid = w.oid and p.deptype = 'o'
+                        and p.classid <> 'pg_default_acl'::regclass
                         and p.dbid in (0, (select oid from pg_database where datname = current_database()))
          , lateral (select coalesce((select 'database ' || quote_ident(datname) from pg_database
                                       where p.classid = 'pg_database'::regclass and oid = p.objid)
@@ -169,7 +170,7 @@ with role as (
       from pg_foreign_data_wrapper
      union all
     select format('event trigger %s', evtname), '', 'event trigger', 'is there', null
-         , format('drop event trigger %I', evtname)
+         , format('drop event trigger if exists %I', evtname)
       from pg_event_trigger
      union all
     select format('publication %s', pubname), '', 'publication', 'is there', null
@@ -205,6 +206,9 @@ with role as (
          , lateral (select case d.defaclobjtype when 'r' then 'tables' when 'S' then 'sequences'
                                 when 'f' then 'functions' when 'T' then 'types' else 'schemas' end) k (what)
      where a.grantee <> d.defaclrole
+       -- A login may say this of itself, but makes nothing. It must not stop other modules by it.
+       and (not $2 or d.defaclrole::regrole::text !~ '^waangu_'
+            or d.defaclrole in (select to_regrole(name) from fixed))
 )
 , described as (
     select kind, coalesce((select l.module from login l where l.rolname = object), '') as module

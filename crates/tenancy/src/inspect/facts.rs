@@ -220,6 +220,12 @@ fn missing(kind: &str, facts: &[Fact], names: &Names) -> Drift {
     Drift {
         object: kind.to_owned(),
         found: match facts {
+            [fact] if fact.aspect == "rights" => {
+                format!(
+                    "rights: those of a new PostgreSQL; expected: {}",
+                    fact.value
+                )
+            }
             [fact] => format!("{}: none; expected: {}", fact.aspect, fact.value),
             _ => "is missing".to_owned(),
         },

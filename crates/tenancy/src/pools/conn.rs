@@ -20,9 +20,9 @@ const BOUNDS: &str = "-c statement_timeout=30s -c idle_in_transaction_session_ti
 /// A connection is closed when it is so old: its server process has gathered memory.
 const MAX_AGE: Duration = Duration::from_mins(30);
 
-/// A connection is closed when it has served so many tenants: in the schema tier each one adds about
-/// 0.18 MB to its server process that is never freed (data-plane design §4).
-const MAX_TENANTS: usize = 200;
+/// A connection is closed when it has seen the schemas of so many tenants: each adds about 0.18 MB to
+/// its server process that is never freed (data-plane design §4).
+const MAX_SCHEMAS: usize = 200;
 
 /// Prepared statements of one connection; more than a module has, unless it makes up SQL as it goes.
 const MAX_STATEMENTS: usize = 500;
@@ -38,7 +38,7 @@ pub(crate) struct Conn {
     statements: HashMap<Box<str>, Statement>,
     born: Instant,
     last: Option<TenantId>,
-    served: HashSet<TenantId>,
+    schemas: HashSet<TenantId>,
 }
 
 impl Conn {
@@ -80,7 +80,7 @@ impl Conn {
             statements: HashMap::new(),
             born: Instant::now(),
             last: None,
-            served: HashSet::new(),
+            schemas: HashSet::new(),
         })
     }
 
@@ -130,12 +130,18 @@ impl Conn {
     /// The tenant served next; says whether it has served before, so that traces must go first. Also
     /// those of the same tenant: one user's injected SQL must not wait there for another user.
     pub(crate) fn pass_to(&mut self, tenant: TenantId) -> bool {
-        self.served.insert(tenant);
         self.last.replace(tenant).is_some()
+    }
+
+    /// The tenant has schemas of its own, which the server process will remember.
+    pub(crate) fn remember_schema(&mut self, tenant: TenantId) {
+        self.schemas.insert(tenant);
     }
 
     /// Whether it can serve again.
     pub(super) fn is_fresh(&self) -> bool {
-        !self.client.is_closed() && self.born.elapsed() < MAX_AGE && self.served.len() < MAX_TENANTS
+        !self.client.is_closed()
+            && self.born.elapsed() < MAX_AGE
+            && self.schemas.len() < MAX_SCHEMAS
     }
 }

@@ -111,6 +111,9 @@ impl<'a> Flight<'a> {
     ) -> Result<Answer, (Stage, Error)> {
         let mut context = context;
         let mut dirty = context.is_some_and(|context| conn.pass_to(context.tenant));
+        if let Some(own) = context.filter(|context| context.placement.tier == Tier::Schema) {
+            conn.remember_schema(own.tenant);
+        }
         let mut statement = None;
         if let Some((sql, _)) = self.statement {
             // Names are looked up when a statement is prepared, so the search path must stand by then.

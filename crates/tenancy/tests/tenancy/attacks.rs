@@ -7,7 +7,7 @@ use waangu_testkit::connect;
 use crate::support::{Home, enter, module};
 
 /// Statements of an attacker who has the module's password. Each must be refused by PostgreSQL.
-const REFUSED: [&str; 52] = [
+const REFUSED: [&str; 54] = [
     // The keys, the fence and the seal.
     "select * from waangu.context_key",
     "select * from waangu.home",
@@ -42,6 +42,8 @@ const REFUSED: [&str; 52] = [
     "set role postgres",
     "set session authorization postgres",
     "grant waangu_owner to waangu_stock",
+    "grant waangu_stock to waangu_owner",
+    "grant waangu_stock to waangu_crm",
     "alter role waangu_stock bypassrls",
     "alter role waangu_crm password 'x'",
     // Tables.

@@ -18,7 +18,7 @@ use crate::support::{Home, module, package, stock};
 
 mod breaks;
 
-use breaks::{BREAKS, Break};
+use breaks::Break;
 
 /// A home of the tier, on a cell whose modules are all known to the rules.
 async fn home(cell: Cell, tier: Tier) -> Home {
@@ -124,7 +124,7 @@ async fn each_drift_is_named_and_its_mend_mends() {
         object,
         found,
         count,
-    } in &BREAKS
+    } in breaks::all()
     {
         admin
             .batch_execute(sql)
@@ -182,4 +182,37 @@ async fn what_is_lost_is_named() {
     let lost = "login for reading of module stock";
     let seen = drifts(&admin).await;
     assert!(seen.iter().any(|drift| drift.object == lost), "{seen:#?}");
+}
+
+/// Whoever names a partition, and not its table, must meet the same rules.
+#[tokio::test]
+async fn a_partition_has_the_rules_of_its_table() {
+    let home = home(private_cell().await, Tier::Schema).await;
+    let sql =
+        "create table event (tenant_id bigint not null default waangu.tenant(), id bigint not null
+                   , primary key (tenant_id, id)) partition by hash (tenant_id);
+               create table event_0 partition of event for values with (modulus 1, remainder 0)";
+    let mut package = with_view();
+    package
+        .migrations
+        .extend(self::package("stock", &[], &[sql]).migrations);
+    let (admin, tenant) = (&home.cell.admin, home.tenant);
+    admin
+        .ensure_module(tenant, &home.placement, &package)
+        .await
+        .unwrap();
+    let superuser = home.superuser().await;
+    let schema = home.schema();
+    let insert = format!("insert into {schema}.event values (1, 1)");
+    superuser.batch_execute(&insert).await.unwrap();
+    assert_eq!(drifts(&superuser).await, []);
+    for table in ["event", "event_0"] {
+        let seen = crate::support::count(&home.outsider().await, table).await;
+        assert_eq!(seen.unwrap(), 0, "{table}");
+    }
+    let weaken = format!("alter table {schema}.event_0 disable row level security");
+    superuser.batch_execute(&weaken).await.unwrap();
+    assert_eq!(drifts(&superuser).await.len(), 1);
+    let seen = crate::support::count(&home.outsider().await, "event_0").await;
+    assert_eq!(seen.unwrap(), 1, "the control experiment");
 }

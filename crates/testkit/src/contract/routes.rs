@@ -7,7 +7,7 @@ use waangu_identity::{ContextSigner, RequestContext, SigningKey};
 use waangu_kernel::manifest::Scope;
 use waangu_kernel::placement::{Place, Tier};
 
-use super::{Example, Party, Stage, is_refused};
+use super::{Example, Party, Stage, is_refused, nobodys};
 use crate::world::{Answer, Caller, EVERYTHING};
 
 pub(super) async fn attack(stage: &Stage<'_>) {
@@ -251,18 +251,4 @@ fn masked(answer: &Answer, ids: &[String]) -> String {
     ids.iter().fold(text, |text, id| {
         text.replace(id, "ID").replace(&nobodys(id), "ID")
     })
-}
-
-/// Another id of the same form: its last digits are others.
-fn nobodys(id: &str) -> String {
-    let kept = id.len().saturating_sub(8);
-    let turned = |(place, letter): (usize, char)| match letter {
-        '0'..='8' | 'a'..='e' if place >= kept => {
-            char::from_u32(u32::from(letter).saturating_add(1)).unwrap_or(letter)
-        }
-        '9' if place >= kept => '0',
-        'f' if place >= kept => 'a',
-        other => other,
-    };
-    id.char_indices().map(turned).collect()
 }

@@ -6,7 +6,7 @@ use waangu_identity::proof::Access;
 use waangu_tenancy::Mend;
 use waangu_tenancy::inspect::inspect;
 
-use super::attacks::{ATTACKS, Attack, Leak};
+use super::attacks::{self, Attack, Leak};
 use super::{Stage, enter};
 use crate::world::EVERYTHING;
 
@@ -26,26 +26,56 @@ pub(super) async fn attack(stage: &Stage<'_>) {
     admin.batch_execute("analyze").await.expect("analyze");
     let tables = stage.tables(stage.theirs.home).await;
     let before = stage.fingerprint(stage.theirs.home).await;
-    for (number, attack) in ATTACKS.iter().enumerate() {
-        // Each table gets its share of the attacks, and all of them the first and worst.
-        let every = attack.everywhere || number < tables.len();
-        for (place, table) in tables.iter().enumerate() {
-            if every || number % tables.len() == place {
-                lead(stage, &admin, attack, table).await;
+    let mut start = 0;
+    for attack in attacks::all() {
+        // Each table gets its share of the attacks, and all of them the worst.
+        start += 1;
+        let mut led = false;
+        for table in tables.iter().cycle().skip(start).take(tables.len()) {
+            if attack.everywhere || !led {
+                led |= lead(stage, &admin, attack, table).await;
             }
         }
+        let needs = attack.needs != "true" || attack.weaken.contains("{parent}");
+        assert!(led || needs, "{} was led nowhere", attack.name);
+    }
+    for table in &tables {
+        plans_are_alike(stage, &admin, table).await;
     }
     let after = stage.fingerprint(stage.theirs.home).await;
     assert_eq!(before, after, "{}: their rows have changed", stage.tier);
 }
 
-async fn lead(stage: &Stage<'_>, admin: &Client, attack: &Attack, table: &str) {
-    let Some(names) = Names::of(stage, admin, table).await else {
-        return;
-    };
+/// A row of somebody else and a row of nobody cost the same work, so that no clock tells them apart.
+async fn plans_are_alike(stage: &Stage<'_>, admin: &Client, table: &str) {
+    let names = Names::of(stage, admin, table).await;
+    let (theirs, ids) = (names.fill("{row}"), &stage.theirs.seeded.ids);
+    let nobodys = ids.iter().fold(theirs.clone(), |row, id| {
+        row.replace(id, &super::nobodys(id))
+    });
+    let mut plans = Vec::new();
+    for row in [theirs, nobodys] {
+        let thief = stage.thief(stage.theirs.home).await;
+        let caller = stage.world.caller(stage.ours.home, EVERYTHING);
+        enter(&thief, caller, Access::Read).await;
+        let sql = format!(
+            "explain (analyze, costs off, timing off, summary off)
+             select from {{table}} where ({{key}}) =
+                 (select {{key}} from jsonb_populate_record(null::{{table}}, '{row}'))"
+        );
+        let plan = thief.simple_query(&names.fill(&sql)).await;
+        plans.push(plan.map(|plan| rows(&plan)).map_err(|error| said(&error)));
+    }
+    let alike = matches!(&plans[..], [theirs, nobodys] if theirs == nobodys);
+    assert!(alike, "{table}: plans differ: {plans:#?}");
+}
+
+/// Leads one attack against one table; says whether it was possible there at all.
+async fn lead(stage: &Stage<'_>, admin: &Client, attack: &Attack, table: &str) -> bool {
+    let names = Names::of(stage, admin, table).await;
     let what = format!("{}: {} ({table})", stage.tier, attack.name);
     if !possible(admin, &names, attack).await {
-        return;
+        return false;
     }
     let weaken = names.fill(attack.weaken);
     let weakened = admin.batch_execute(&weaken).await;
@@ -73,12 +103,17 @@ async fn lead(stage: &Stage<'_>, admin: &Client, attack: &Attack, table: &str) {
     assert!(left.is_empty(), "{what}: left after the mends: {left:#?}");
     let loot = raid(stage, &names, attack).await;
     assert!(!loot.is(attack.leak, &names), "{what}: IT WORKS: {loot:?}");
+    true
 }
 
 /// Whether the server has what the attack needs at all (an extension's files, a foreign key).
 async fn possible(admin: &Client, names: &Names, attack: &Attack) -> bool {
     let needs = names.fill(attack.needs);
-    !needs.contains('{') && !names.fill(attack.weaken).contains("{parent") && {
+    let weaken = names.fill(attack.weaken);
+    let unknown = ["{parent", "{key}"]
+        .iter()
+        .any(|name| weaken.contains(name));
+    !needs.contains('{') && !unknown && {
         let sql = format!("select ({needs})::boolean");
         let row = admin.query_one(&sql, &[]).await;
         row.is_ok_and(|row| row.get(0))
@@ -173,8 +208,8 @@ impl Loot {
 }
 
 impl Names {
-    /// The names of a stage for one of the victim's tables; none if the victim has no row there.
-    async fn of(stage: &Stage<'_>, admin: &Client, table: &str) -> Option<Self> {
+    /// The names of a stage for one of the victim's tables.
+    async fn of(stage: &Stage<'_>, admin: &Client, table: &str) -> Self {
         let module = &stage.world.package.manifest.id;
         let (ours, theirs) = (stage.ours.home, stage.theirs.home);
         let schema = stage.schema(theirs);
@@ -200,7 +235,6 @@ impl Names {
         let key = admin.query_one(key, &[&name]).await.expect("find the key");
         let mut names = vec![
             ("{row}", row.to_string().replace('\'', "''")),
-            ("{key}", key.get::<_, Option<String>>(0)?),
             ("{table}", name.clone()),
             ("{name}", table.to_owned()),
             ("{schema}", schema),
@@ -210,8 +244,10 @@ impl Names {
             ("{database}", theirs.1.database(theirs.0)),
             ("{secret}", secret),
         ];
+        let key: Option<String> = key.get(0);
+        names.extend(key.map(|key| ("{key}", key)));
         names.extend(foreign_key(admin, &name).await);
-        Some(Self(names))
+        Self(names)
     }
 
     pub(super) fn fill(&self, text: &str) -> String {

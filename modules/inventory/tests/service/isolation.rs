@@ -14,7 +14,7 @@ async fn seed(caller: Caller<'_>, secret: &str) -> Seeded {
     let product = json!({ "sku": format!("SKU-{secret}"), "name": format!("Product {secret}") });
     let product = caller.post("/products", &product).await.id();
     let place = async |code: &str| {
-        let body = json!({ "code": code, "name": format!("Place {secret}"), "kind": "store" });
+        let body = json!({ "code": format!("{code}-{secret}"), "name": "Place", "kind": "store" });
         caller.post("/places", &body).await.id()
     };
     let (depot, store) = (place("DEPOT").await, place("STORE").await);

@@ -1,0 +1,123 @@
+//! The load the way people write it: a shared pool, and the tenant as a setting of the session.
+
+use std::panic::resume_unwind;
+use std::time::Duration;
+
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use tokio::task::JoinSet;
+use tokio_postgres::NoTls;
+
+use super::ours::after;
+use super::{Fate, Load, Request, Tally, WORKERS, gather};
+use crate::failure::{Failure, Of as _};
+use crate::tenancy::stage::{Stage, TODAY, session_config};
+
+const READ: &str = "select tenant_id, id from item where id between $1 and $1 + 2";
+
+/// Longest wait for a connection.
+const WAIT: Duration = Duration::from_secs(30);
+
+/// So many reads over so many connections.
+pub(super) async fn measure(
+    stage: &Stage,
+    connections: usize,
+    rows: i64,
+    reads: u64,
+) -> Result<Tally, Failure> {
+    let config = session_config(TODAY, &stage.shared()?, stage.port()).of("session")?;
+    let recycling_method = RecyclingMethod::Fast;
+    let manager = Manager::from_config(config, NoTls, ManagerConfig { recycling_method });
+    let pool = Pool::builder(manager)
+        .max_size(connections)
+        .wait_timeout(Some(WAIT))
+        .create_timeout(Some(WAIT))
+        .runtime(Runtime::Tokio1)
+        .build()
+        .of("pool")?;
+    let mut workers = JoinSet::new();
+    let share = reads / u64::try_from(WORKERS).of("workers")?;
+    for worker in 0..WORKERS {
+        let load = Load::new(worker, connections, rows, share);
+        workers.spawn(work(load, pool.clone()));
+    }
+    gather(workers).await
+}
+
+async fn work(mut load: Load, pool: Pool) -> Result<Tally, Failure> {
+    let mut tally = Tally::default();
+    while let Some(request) = load.next() {
+        tally.fate(request.fate);
+        let mut seen = Tally::default();
+        let done = match request.fate {
+            Fate::Panics => panics(pool.clone(), request, &mut seen).await,
+            Fate::Cancelled(polls) => tokio::select! {
+                biased;
+                () = after(polls) => Ok(()),
+                done = serve(&pool, &request, &mut seen) => done,
+            },
+            Fate::Succeeds | Fate::Fails => serve(&pool, &request, &mut seen).await,
+        };
+        // Such as a connection on which an abandoned transaction has failed.
+        if done.is_err() {
+            seen.refused += 1;
+        }
+        tally.add(seen);
+    }
+    Ok(tally)
+}
+
+async fn serve(pool: &Pool, request: &Request, tally: &mut Tally) -> Result<(), Failure> {
+    let mut connection = pool.get().await.of("pool")?;
+    let transaction = connection.transaction().await.of("begin")?;
+    let set = format!("set app.current_tenant = '{}'", request.tenant);
+    transaction.batch_execute(&set).await.of("set")?;
+    let Some((last, before)) = request.reads.split_last() else {
+        return Ok(());
+    };
+    for first in before {
+        let read = transaction.prepare_cached(READ).await.of("prepare")?;
+        let rows = transaction.query(&read, &[first]).await.of("read")?;
+        tally.count(request.tenant, &rows);
+    }
+    if request.fate == Fate::Fails {
+        if transaction.batch_execute("select 1 / 0").await.is_ok() {
+            tally.refused += 1;
+        }
+        transaction.rollback().await.of("rollback")?;
+        return read(&connection, request.tenant, *last, tally).await;
+    }
+    let read = transaction.prepare_cached(READ).await.of("prepare")?;
+    let rows = transaction.query(&read, &[last]).await.of("read")?;
+    tally.count(request.tenant, &rows);
+    transaction.commit().await.of("commit")
+}
+
+/// Outside of a transaction: the tenant was set on this connection, was it not?
+async fn read(
+    connection: &Object,
+    tenant: i64,
+    first: i64,
+    tally: &mut Tally,
+) -> Result<(), Failure> {
+    let read = connection.prepare_cached(READ).await.of("prepare")?;
+    let rows = connection.query(&read, &[&first]).await.of("read")?;
+    tally.count(tenant, &rows);
+    Ok(())
+}
+
+async fn panics(pool: Pool, request: Request, tally: &mut Tally) -> Result<(), Failure> {
+    let mut task = JoinSet::new();
+    let (tell, told) = tokio::sync::oneshot::channel();
+    task.spawn(async move {
+        let mut seen = Tally::default();
+        let done = serve(&pool, &request, &mut seen).await;
+        if tell.send((seen, done)).is_ok() {
+            // Unwinds like any panic, without a message on the terminal for each.
+            resume_unwind(Box::new("on purpose"));
+        }
+    });
+    let (seen, done) = told.await.of("panicking request")?;
+    tally.add(seen);
+    task.join_next().await;
+    done
+}
