@@ -12,12 +12,15 @@
 //! Left out: the gateway and HTTP; many clients at once.
 
 mod cpu;
+mod dedicated;
 mod paired;
 mod plan;
 mod relay;
 mod sides;
 mod stage;
 mod statements;
+mod subtree;
+mod wrong;
 
 use crate::failure::Failure;
 use crate::report::Report;
@@ -35,6 +38,14 @@ struct Sizes {
     rounds: usize,
     /// Rounds of each comparison over the slow network.
     delayed_rounds: usize,
+    /// Reads that must all be in the right tenant.
+    reads: u64,
+    /// The same for a session's setting, which shows its leak sooner.
+    peer_reads: u64,
+    /// The same for django-tenants.
+    django_requests: u32,
+    /// How many tenants have a database of their own.
+    databases: &'static [i64],
 }
 
 impl Sizes {
@@ -45,12 +56,21 @@ impl Sizes {
                 rows: 200,
                 rounds: 6,
                 delayed_rounds: 4,
+                reads: 20_000,
+                peer_reads: 20_000,
+                django_requests: 2_000,
+                databases: &[1, 20],
             },
             Effort::Full => Self {
                 tenants: 1_000,
                 rows: 1_000,
                 rounds: 30,
                 delayed_rounds: 10,
+                // A little more, for those of requests that panic.
+                reads: 1_010_000,
+                peer_reads: 200_000,
+                django_requests: 20_000,
+                databases: &[1, 100, 1_000],
             },
         }
     }
@@ -62,6 +82,9 @@ pub(crate) async fn measure(context: &Context) -> Result<Report, Failure> {
     let mut report = Report::default();
     let stage = Stage::build(context, sizes, &mut report).await?;
     statements::measure(context, &stage, sizes, &mut report).await?;
+    subtree::measure(context, &stage, sizes, &mut report).await?;
+    wrong::measure(context, &stage, sizes, &mut report).await?;
     stage.strike().await?;
+    dedicated::measure(context, sizes, &mut report).await?;
     Ok(report)
 }

@@ -247,19 +247,21 @@ grant select on sequence waangu.seal_tenant, waangu.seal_time to waangu_owner;
 -- Whose statements others see, whose queries they can stop, and what they can leave behind. A writer's
 -- advisory lock has its tenant's number, so the locks tell who works right now.
 revoke select on pg_stat_activity, pg_locks from public;
-revoke execute on function
-    pg_stat_get_activity(integer), pg_stat_get_backend_activity(integer), pg_lock_status() from public;
-revoke execute on function
-    pg_cancel_backend(integer), pg_terminate_backend(integer, bigint), pg_notify(text, text)
-  , pg_logical_emit_message(boolean, text, text), pg_logical_emit_message(boolean, text, bytea)
-  , lo_create(oid), lo_creat(integer), lo_from_bytea(oid, bytea), lo_import(text), lo_import(text, oid)
-  , pg_advisory_lock(bigint), pg_advisory_lock(integer, integer)
-  , pg_advisory_lock_shared(bigint), pg_advisory_lock_shared(integer, integer)
-  , pg_advisory_xact_lock(bigint), pg_advisory_xact_lock(integer, integer)
-  , pg_advisory_xact_lock_shared(bigint), pg_advisory_xact_lock_shared(integer, integer)
-  , pg_try_advisory_lock(bigint), pg_try_advisory_lock(integer, integer)
-  , pg_try_advisory_lock_shared(bigint), pg_try_advisory_lock_shared(integer, integer)
-  , pg_try_advisory_xact_lock(bigint), pg_try_advisory_xact_lock(integer, integer)
-  , pg_try_advisory_xact_lock_shared(bigint), pg_try_advisory_xact_lock_shared(integer, integer)
-  from public;
+-- By name, because signatures differ from version to version.
+do $$
+declare
+    v_function regprocedure;
+begin
+    for v_function in
+        select p.oid from pg_proc p
+         where p.pronamespace = 'pg_catalog'::regnamespace
+           and (p.proname in ('pg_stat_get_activity', 'pg_stat_get_backend_activity', 'pg_lock_status'
+                            , 'pg_cancel_backend', 'pg_terminate_backend', 'pg_notify'
+                            , 'pg_logical_emit_message'
+                            , 'lo_create', 'lo_creat', 'lo_from_bytea', 'lo_import')
+                or p.proname ~ '^pg_(try_)?advisory_(xact_)?lock(_shared)?$')
+    loop
+        execute format('revoke execute on function %s from public', v_function);
+    end loop;
+end $$;
 grant execute on function pg_try_advisory_xact_lock_shared(bigint) to waangu_context;

@@ -185,9 +185,10 @@ pub(super) struct Planner {
 }
 
 impl Planner {
-    pub(super) fn new(tenants: i64, rows: i64) -> Self {
+    pub(super) fn new(tenants: i64, rows: i64, seed: u64) -> Self {
         Self {
-            state: 0x9e37_79b9_7f4a_7c15,
+            // The state may not be zero, and seeds may lie close together.
+            state: (seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15),
             tenants,
             rows,
             next_id: rows,
@@ -233,7 +234,7 @@ mod tests {
     /// A plan outside of the rows that exist would measure misses.
     #[test]
     fn drawn_rows_exist_and_new_ones_do_not() {
-        let mut planner = Planner::new(3, 60);
+        let mut planner = Planner::new(3, 60, 0);
         for planned in planner.batch(&SHAPES[4], 200) {
             assert!((1..=3).contains(&planned.tenant));
             for call in planned.calls {

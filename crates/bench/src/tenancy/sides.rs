@@ -18,7 +18,7 @@ use super::stage::{BARE, OURS, Stage, TODAY, Told as _, connect};
 use crate::failure::{Failure, Of as _};
 
 /// Time that a module gives a transaction; none comes near it.
-const DEADLINE: Duration = Duration::from_secs(30);
+pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A way to do it.
 pub(super) enum Side<'a> {
@@ -86,7 +86,7 @@ impl<'a> Side<'a> {
         let contexts = match self {
             Self::Ours { stage, .. } => planned
                 .iter()
-                .map(|one| stage.context(one.tenant, Tier::Shared, access))
+                .map(|one| stage.gateway.context(one.tenant, Tier::Shared, access))
                 .collect::<Result<_, _>>()?,
             Self::Bare(_) | Self::Today(_) => Vec::new(),
         };

@@ -12,7 +12,7 @@ use waangu_kernel::{Fault, ModuleId, Placement, TenantId, Tier};
 use waangu_pgserver::{Binaries, Cluster, Config, Durability, Fallback, Search, Shutdown};
 use waangu_tenancy::admin::Migration;
 use waangu_tenancy::{
-    CellAddress, CellAdmin, CellAdminConfig, HomeState, LoginSecret, ModulePackage, Pools,
+    CellAddress, CellAdmin, CellAdminConfig, HomeState, LoginSecret, Limits, ModulePackage, Pools,
 };
 
 use super::Sizes;
@@ -62,8 +62,7 @@ const SETTINGS: &[(&str, &str)] = &[
 pub(super) struct Stage {
     cluster: Cluster,
     pub(super) admin: CellAdmin,
-    key: ContextKey,
-    module: ModuleId,
+    pub(super) gateway: Gateway,
     // After the server, which works in it.
     scratch: Scratch,
 }
@@ -100,16 +99,18 @@ impl Stage {
         let stage = Self {
             cluster,
             admin,
-            key: ContextKey::new(1, [7; 32]),
-            module: known(MODULE)?,
+            gateway: Gateway {
+                key: ContextKey::new(1, [7; 32]),
+                module: known(MODULE)?,
+            },
             scratch,
         };
         let login = LoginSecret {
-            module: stage.module.clone(),
+            module: stage.gateway.module.clone(),
             password: PASSWORD.to_owned(),
             tree_password: PASSWORD.to_owned(),
         };
-        let keys = std::slice::from_ref(&stage.key);
+        let keys = std::slice::from_ref(&stage.gateway.key);
         stage.admin.prepare(&[login], keys).await.told("cell")?;
         Ok(stage)
     }
@@ -117,7 +118,7 @@ impl Stage {
     /// Opens the shared tier for tenants 1 to `last`.
     async fn open_shared(&self, last: i64) -> Result<(), Failure> {
         self.provision(1, Tier::Shared).await?;
-        let placement = self.placement(Tier::Shared)?;
+        let placement = placement(Tier::Shared)?;
         let database = placement.database(tenant(1)?);
         let superuser = self.superuser(&database).await?;
         let sql = "insert into waangu.home (tenant_id, state, epoch)
@@ -127,7 +128,7 @@ impl Stage {
 
     /// Makes the place, the module's tables and the home of one tenant, as the control plane does.
     pub(super) async fn provision(&self, number: i64, tier: Tier) -> Result<(), Failure> {
-        let (tenant, placement) = (tenant(number)?, self.placement(tier)?);
+        let (tenant, placement) = (tenant(number)?, placement(tier)?);
         let admin = &self.admin;
         admin.ensure_place(tenant, &placement).await.told("place")?;
         admin
@@ -189,6 +190,11 @@ impl Stage {
         self.scratch.remove()
     }
 
+    /// A path in the stage's folder.
+    pub(super) fn path(&self, name: &str) -> std::path::PathBuf {
+        self.scratch.path(name)
+    }
+
     /// The server's process, all of whose descendants belong to it.
     pub(super) fn server_pid(&self) -> Option<u32> {
         self.cluster.pid()
@@ -201,16 +207,7 @@ impl Stage {
 
     /// The database of the shared tier.
     pub(super) fn shared(&self) -> Result<String, Failure> {
-        Ok(self.placement(Tier::Shared)?.database(tenant(1)?))
-    }
-
-    pub(super) fn placement(&self, tier: Tier) -> Result<Placement, Failure> {
-        Ok(Placement {
-            cell: known(CELL)?,
-            tier,
-            bucket: 0,
-            epoch: 1,
-        })
+        Ok(placement(Tier::Shared)?.database(tenant(1)?))
     }
 
     /// A session of the superuser, to look from outside.
@@ -220,31 +217,61 @@ impl Stage {
 
     /// A module's pools, whose connections go to this port.
     pub(super) fn pools(&self, port: u16) -> Result<Pools, Failure> {
-        let address = CellAddress {
-            id: known(CELL)?,
-            host: HOST.to_owned(),
-            port,
-            password: PASSWORD.to_owned(),
-        };
-        Ok(Pools::new(&self.module, vec![address]))
+        self.limited_pools(port, Limits::default())
     }
 
-    /// A request's context with a proof of its own, as the gateway would make it.
+    /// The same, with other bounds.
+    pub(super) fn limited_pools(&self, port: u16, limits: Limits) -> Result<Pools, Failure> {
+        let login = Access::Write.login(&self.gateway.module);
+        Ok(Pools::for_login(login, vec![address(port)?], limits))
+    }
+
+    /// A module's pools for subtrees.
+    pub(super) fn tree_pools(&self) -> Result<Pools, Failure> {
+        let addresses = vec![address(self.port())?];
+        Ok(Pools::tree(&self.gateway.module, addresses))
+    }
+}
+
+/// Makes contexts with proofs, as the gateway would.
+#[derive(Debug, Clone)]
+pub(super) struct Gateway {
+    key: ContextKey,
+    module: ModuleId,
+}
+
+impl Gateway {
+    /// A request's context with a proof of its own.
     pub(super) fn context(
         &self,
         number: i64,
         tier: Tier,
         access: Access,
     ) -> Result<RequestContext, Failure> {
-        let (tenant, placement) = (tenant(number)?, self.placement(tier)?);
+        let (tenant, placement) = (tenant(number)?, placement(tier)?);
+        let (module, key) = (&self.module, &self.key);
         Ok(waangu_testkit::context(
-            tenant,
-            &placement,
-            &self.module,
-            access,
-            &self.key,
+            tenant, &placement, module, access, key,
         ))
     }
+}
+
+pub(super) fn placement(tier: Tier) -> Result<Placement, Failure> {
+    Ok(Placement {
+        cell: known(CELL)?,
+        tier,
+        bucket: 0,
+        epoch: 1,
+    })
+}
+
+fn address(port: u16) -> Result<CellAddress, Failure> {
+    Ok(CellAddress {
+        id: known(CELL)?,
+        host: HOST.to_owned(),
+        port,
+        password: PASSWORD.to_owned(),
+    })
 }
 
 async fn start_server(scratch: &Scratch, settings: &[(&str, &str)]) -> Result<Cluster, Failure> {
@@ -290,19 +317,30 @@ impl<T> Told<T> for Result<T, Fault> {
 
 /// A plain session. Its errors say who could not connect.
 pub(super) async fn connect(user: &str, database: &str, port: u16) -> Result<Client, Failure> {
-    let dsn = format!("postgresql://{user}:{PASSWORD}@{HOST}:{port}/{database}");
-    let (client, connection) = tokio_postgres::connect(&dsn, NoTls)
-        .await
-        .of(format!("{user} to {database}"))?;
+    let config = session_config(user, database, port);
+    let connected = config.connect(NoTls).await;
+    let (client, connection) = connected.of(format!("{user} to {database}"))?;
     drop(tokio::runtime::Handle::current().spawn(connection));
     Ok(client)
 }
 
-fn tenant(number: i64) -> Result<TenantId, Failure> {
+/// How a plain session is reached.
+pub(super) fn session_config(user: &str, database: &str, port: u16) -> tokio_postgres::Config {
+    let mut config = tokio_postgres::Config::new();
+    config
+        .host(HOST)
+        .port(port)
+        .user(user)
+        .password(PASSWORD)
+        .dbname(database);
+    config
+}
+
+pub(super) fn tenant(number: i64) -> Result<TenantId, Failure> {
     TenantId::new(number).of("tenant")
 }
 
-fn known<T: std::str::FromStr<Err = waangu_kernel::Fault>>(name: &str) -> Result<T, Failure> {
+fn known<T: std::str::FromStr<Err = Fault>>(name: &str) -> Result<T, Failure> {
     name.parse().of(name)
 }
 

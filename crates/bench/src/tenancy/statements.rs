@@ -31,7 +31,7 @@ pub(super) async fn measure(
     report: &mut Report,
 ) -> Result<(), Failure> {
     let superuser = stage.superuser(&stage.shared()?).await?;
-    let mut planner = Planner::new(sizes.tenants, sizes.rows);
+    let mut planner = Planner::new(sizes.tenants, sizes.rows, 0);
     let port = stage.port();
     let sides = [
         Side::ours(stage, port)?,

@@ -38,7 +38,11 @@ with role as (
      where c.relnamespace = 'pg_catalog'::regnamespace and c.relacl is distinct from i.initprivs
        and c.relkind in ('r', 'v') and c.oid < 16384
      union all
-    select 'function', f.oid::regprocedure::text, f.oid, 'pg_proc'::regclass
+    -- PostgreSQL 17 gave this one a fourth argument with a default.
+    select 'function'
+         , regexp_replace(f.oid::regprocedure::text
+                        , '^(pg_logical_emit_message\(boolean,text,(text|bytea)),boolean\)$', '\1)')
+         , f.oid, 'pg_proc'::regclass
          , coalesce(f.proacl, acldefault('f', f.proowner)), coalesce(i.initprivs, acldefault('f', f.proowner))
       from pg_proc f
       left join pg_init_privs i on i.classoid = 'pg_proc'::regclass and i.objoid = f.oid

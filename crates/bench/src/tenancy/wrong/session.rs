@@ -8,11 +8,9 @@ use tokio::task::JoinSet;
 use tokio_postgres::NoTls;
 
 use super::ours::after;
-use super::{Fate, Load, Request, Tally, WORKERS, gather};
+use super::{Fate, Load, READ, Request, Tally, WORKERS, gather};
 use crate::failure::{Failure, Of as _};
 use crate::tenancy::stage::{Stage, TODAY, session_config};
-
-const READ: &str = "select tenant_id, id from item where id between $1 and $1 + 2";
 
 /// Longest wait for a connection.
 const WAIT: Duration = Duration::from_secs(30);
@@ -24,7 +22,7 @@ pub(super) async fn measure(
     rows: i64,
     reads: u64,
 ) -> Result<Tally, Failure> {
-    let config = session_config(TODAY, &stage.shared()?, stage.port()).of("session")?;
+    let config = session_config(TODAY, &stage.shared()?, stage.port());
     let recycling_method = RecyclingMethod::Fast;
     let manager = Manager::from_config(config, NoTls, ManagerConfig { recycling_method });
     let pool = Pool::builder(manager)
@@ -37,7 +35,7 @@ pub(super) async fn measure(
     let mut workers = JoinSet::new();
     let share = reads / u64::try_from(WORKERS).of("workers")?;
     for worker in 0..WORKERS {
-        let load = Load::new(worker, connections, rows, share);
+        let load = Load::new(worker, connections, rows, share)?;
         workers.spawn(work(load, pool.clone()));
     }
     gather(workers).await
@@ -47,21 +45,19 @@ async fn work(mut load: Load, pool: Pool) -> Result<Tally, Failure> {
     let mut tally = Tally::default();
     while let Some(request) = load.next() {
         tally.fate(request.fate);
-        let mut seen = Tally::default();
         let done = match request.fate {
-            Fate::Panics => panics(pool.clone(), request, &mut seen).await,
+            Fate::Panics => panics(pool.clone(), request).await,
             Fate::Cancelled(polls) => tokio::select! {
                 biased;
                 () = after(polls) => Ok(()),
-                done = serve(&pool, &request, &mut seen) => done,
+                done = serve(&pool, &request, &mut tally) => done,
             },
-            Fate::Succeeds | Fate::Fails => serve(&pool, &request, &mut seen).await,
+            Fate::Succeeds | Fate::Fails => serve(&pool, &request, &mut tally).await,
         };
         // Such as a connection on which an abandoned transaction has failed.
         if done.is_err() {
-            seen.refused += 1;
+            tally.refused += 1;
         }
-        tally.add(seen);
     }
     Ok(tally)
 }
@@ -78,6 +74,10 @@ async fn serve(pool: &Pool, request: &Request, tally: &mut Tally) -> Result<(), 
         let read = transaction.prepare_cached(READ).await.of("prepare")?;
         let rows = transaction.query(&read, &[first]).await.of("read")?;
         tally.count(request.tenant, &rows);
+    }
+    if request.fate == Fate::Panics {
+        // Unwinds like any panic, without a message on the terminal for each.
+        resume_unwind(Box::new("on purpose"));
     }
     if request.fate == Fate::Fails {
         if transaction.batch_execute("select 1 / 0").await.is_ok() {
@@ -105,19 +105,15 @@ async fn read(
     Ok(())
 }
 
-async fn panics(pool: Pool, request: Request, tally: &mut Tally) -> Result<(), Failure> {
+/// In a task of its own, as in a server.
+async fn panics(pool: Pool, request: Request) -> Result<(), Failure> {
     let mut task = JoinSet::new();
-    let (tell, told) = tokio::sync::oneshot::channel();
     task.spawn(async move {
-        let mut seen = Tally::default();
-        let done = serve(&pool, &request, &mut seen).await;
-        if tell.send((seen, done)).is_ok() {
-            // Unwinds like any panic, without a message on the terminal for each.
-            resume_unwind(Box::new("on purpose"));
-        }
+        let mut lost = Tally::default();
+        serve(&pool, &request, &mut lost).await
     });
-    let (seen, done) = told.await.of("panicking request")?;
-    tally.add(seen);
-    task.join_next().await;
-    done
+    match task.join_next().await {
+        Some(Err(error)) if error.is_panic() => Ok(()),
+        _ => Err(Failure::new("a request did not panic as told")),
+    }
 }

@@ -144,7 +144,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         "COPY TO PROGRAM",
         Succeeds,
         "grant pg_execute_server_program to {login}",
-        &["copy (select 1) to program 'true'"],
+        &["copy (select 1) to program 'cat > /dev/null'"],
     ),
     attack(
         "COPY TO a file",
