@@ -18,13 +18,15 @@ pub(crate) fn run(workspace: &Workspace, args: &[OsString]) -> Result<(), Failur
     }
     process::run(test.args(args))?;
 
+    // A crate's `//!` is for whoever changes it, so it may name private parts.
+    let flags = "-D warnings -A rustdoc::private-intra-doc-links";
     // Unshown and quiet: a failure still speaks, and otherwise the test runner's closing lines stay
     // the last.
     let doc = ["doc", "--workspace", "--no-deps", "--quiet"];
     process::run_unshown(
         process::cargo(&workspace.root)
             .args(doc)
-            .env("RUSTDOCFLAGS", "-D warnings"),
+            .env("RUSTDOCFLAGS", flags),
     )
 }
 
