@@ -21,6 +21,7 @@ mod progress;
 mod report;
 mod scratch;
 mod stats;
+mod tenancy;
 
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -74,10 +75,16 @@ struct Bench {
     measure: fn(&Context) -> Measuring<'_>,
 }
 
-const BENCHES: &[Bench] = &[Bench {
-    name: "first-run",
-    measure: |context| Box::pin(first_run::measure(context)),
-}];
+const BENCHES: &[Bench] = &[
+    Bench {
+        name: "first-run",
+        measure: |context| Box::pin(first_run::measure(context)),
+    },
+    Bench {
+        name: "tenancy",
+        measure: |context| Box::pin(tenancy::measure(context)),
+    },
+];
 
 fn main() -> ExitCode {
     let args = Args::parse();

@@ -169,7 +169,8 @@ fn row(series: &Series) -> Vec<String> {
 
 fn shown(value: f64, unit: &str) -> String {
     match unit {
-        "s" => format!("{value:.2}"),
+        "s" | "×" => format!("{value:.2}"),
+        "" | "reads" => format!("{value:.0}"),
         _ => format!("{value:.1}"),
     }
 }

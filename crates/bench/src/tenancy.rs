@@ -82,7 +82,7 @@ pub(crate) async fn measure(context: &Context) -> Result<Report, Failure> {
     let mut report = Report::default();
     let stage = Stage::build(context, sizes, &mut report).await?;
     statements::measure(context, &stage, sizes, &mut report).await?;
-    subtree::measure(context, &stage, sizes, &mut report).await?;
+    Box::pin(subtree::measure(context, &stage, sizes, &mut report)).await?;
     wrong::measure(context, &stage, sizes, &mut report).await?;
     stage.strike().await?;
     dedicated::measure(context, sizes, &mut report).await?;

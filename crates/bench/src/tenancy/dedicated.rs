@@ -83,7 +83,10 @@ async fn copy(
     let superuser = stage.superuser("postgres").await?;
     let quiet = "select count(*) from pg_stat_activity where datname = $1";
     for _ in 0..200 {
-        let row = superuser.query_one(quiet, &[&template]).await.of("template")?;
+        let row = superuser
+            .query_one(quiet, &[&template])
+            .await
+            .of("template")?;
         if row.try_get::<_, i64>(0).of("template")? == 0 {
             break;
         }
@@ -124,26 +127,35 @@ async fn weigh_in_use(stage: &Stage, count: i64, report: &mut Report) -> Result<
     let all = began.elapsed();
     let superuser = stage.superuser("postgres").await?;
     let busy = backends(&superuser).await?;
-    let name = format!("{count} databases, in use");
+    let name = format!("{count} in use");
     memory(stage, &name, busy, report);
     push(report, format!("{name}: a request"), "ms", waits);
-    push(report, format!("{name}: all requests"), "s", vec![all.as_secs_f64()]);
+    push(
+        report,
+        format!("{name}: all requests"),
+        "s",
+        vec![all.as_secs_f64()],
+    );
     let cap = f64::from(u32::try_from(limits.per_cell).of("limit")?);
-    let name = format!("open connections with {count} dedicated databases");
+    let name = format!("open connections, dedicated databases: {count}");
     report.goals.push(Goal::at_most(name, "", busy, cap));
     sleep(UNTIL_CLOSED).await;
     let idle = backends(&superuser).await?;
-    memory(stage, &format!("{count} databases, idle"), idle, report);
+    memory(stage, &format!("{count} idle"), idle, report);
     Ok(())
 }
 
 /// One small request.
 async fn visit(stage: &Stage, pools: &Pools, number: i64) -> Result<Duration, Failure> {
-    let context = stage.gateway.context(number, Tier::Dedicated, Access::Read)?;
+    let context = stage
+        .gateway
+        .context(number, Tier::Dedicated, Access::Read)?;
     let began = Instant::now();
     let tx = TenantTx::lazy(pools, &context, Instant::now() + DEADLINE);
     let sql = "select id, name, amount from item where id = $1";
-    tx.query_and_commit(sql, &[&1_i64]).await.told("dedicated")?;
+    tx.query_and_commit(sql, &[&1_i64])
+        .await
+        .told("dedicated")?;
     Ok(began.elapsed())
 }
 
@@ -154,14 +166,24 @@ async fn backends(superuser: &tokio_postgres::Client) -> Result<f64, Failure> {
 }
 
 fn memory(stage: &Stage, name: &str, backends: f64, report: &mut Report) {
-    push(report, format!("{name}: open connections"), "", vec![backends]);
+    push(
+        report,
+        format!("{name}: open connections"),
+        "",
+        vec![backends],
+    );
     let server = stage.server_pid().map(family).unwrap_or_default();
     let ourselves: Vec<Process> = Process::find(std::process::id()).into_iter().collect();
     for (who, processes) in [("PostgreSQL", server), ("module process", ourselves)] {
         let Some(weight) = weigh(&processes).get("all").copied() else {
             continue;
         };
-        push(report, format!("{name}: {who}, RSS"), "MiB", vec![weight.rss]);
+        push(
+            report,
+            format!("{name}: {who}, RSS"),
+            "MiB",
+            vec![weight.rss],
+        );
         if let Some(pss) = weight.pss {
             push(report, format!("{name}: {who}, PSS"), "MiB", vec![pss]);
         }

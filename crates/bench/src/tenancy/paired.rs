@@ -99,7 +99,10 @@ mod tests {
 
     /// The median of the ratios, not the ratio of the medians: rounds belong together.
     #[test]
-    #[expect(clippy::float_cmp, reason = "quotients of small whole numbers are exact")]
+    #[expect(
+        clippy::float_cmp,
+        reason = "quotients of small whole numbers are exact"
+    )]
     fn a_round_is_compared_with_itself() {
         assert_eq!(ratio(&[1.0, 10.0, 2.0], &[2.0, 20.0, 1.0]), 2.0);
         assert!(ratio(&[], &[]).is_nan());

@@ -26,9 +26,7 @@ impl Work {
     pub(super) fn ours(self) -> &'static str {
         match self {
             Self::Point => "select id, name, amount from item where id = $1",
-            Self::Range => {
-                "select id, name, amount from item where id >= $1 order by id limit 50"
-            }
+            Self::Range => "select id, name, amount from item where id >= $1 order by id limit 50",
             Self::Insert => "insert into item (id, name, amount) values ($1, $2, $3)",
             Self::Update => "update item set amount = amount + $2 where id = $1",
         }
@@ -45,9 +43,7 @@ impl Work {
             Self::Insert => {
                 "insert into item (tenant_id, id, name, amount) values ($1, $2, $3, $4)"
             }
-            Self::Update => {
-                "update item set amount = amount + $3 where tenant_id = $1 and id = $2"
-            }
+            Self::Update => "update item set amount = amount + $3 where tenant_id = $1 and id = $2",
         }
     }
 

@@ -37,7 +37,7 @@ impl Relay {
                     return;
                 }
                 // Whoever connects notices when it does not work.
-                drop(near.and_then(|near| join(near, to, delay)));
+                drop(near.and_then(|near| join(&near, to, delay)));
             }
         });
         Ok(Self { port, stop })
@@ -57,9 +57,9 @@ impl Drop for Relay {
     }
 }
 
-fn join(near: TcpStream, to: u16, delay: Duration) -> io::Result<()> {
+fn join(near: &TcpStream, to: u16, delay: Duration) -> io::Result<()> {
     let far = TcpStream::connect((Ipv4Addr::LOCALHOST, to))?;
-    for (from, to) in [(&near, &far), (&far, &near)] {
+    for (from, to) in [(near, &far), (&far, near)] {
         to.set_nodelay(true)?;
         let (from, to) = (from.try_clone()?, to.try_clone()?);
         let (sender, receiver) = channel();

@@ -14,7 +14,7 @@ use waangu_kernel::Tier;
 use waangu_tenancy::{Pools, TenantTx};
 
 use super::plan::{Call, Planned, Shape, Work};
-use super::stage::{BARE, OURS, Stage, TODAY, Told as _, connect};
+use super::stage::{BARE, OURS, Stage, TODAY, Told as _, connect, shared};
 use crate::failure::{Failure, Of as _};
 
 /// Time that a module gives a transaction; none comes near it.
@@ -49,13 +49,13 @@ impl<'a> Side<'a> {
         Ok(Self::Ours { stage, pools })
     }
 
-    pub(super) async fn bare(stage: &Stage, port: u16) -> Result<Self, Failure> {
-        let client = connect(BARE, &stage.shared()?, port).await?;
+    pub(super) async fn bare(port: u16) -> Result<Self, Failure> {
+        let client = connect(BARE, &shared()?, port).await?;
         Ok(Self::Bare(Session::prepare(client, Work::bare).await?))
     }
 
-    pub(super) async fn today(stage: &Stage, port: u16) -> Result<Self, Failure> {
-        let client = connect(TODAY, &stage.shared()?, port).await?;
+    pub(super) async fn today(port: u16) -> Result<Self, Failure> {
+        let client = connect(TODAY, &shared()?, port).await?;
         Ok(Self::Today(Session::prepare(client, Work::today).await?))
     }
 
@@ -209,11 +209,7 @@ impl Session {
         self.client.batch_execute(sql).await.of(sql)
     }
 
-    async fn statement(
-        &self,
-        call: &Call,
-        params: &[&(dyn ToSql + Sync)],
-    ) -> Result<(), Failure> {
+    async fn statement(&self, call: &Call, params: &[&(dyn ToSql + Sync)]) -> Result<(), Failure> {
         let known = self.statements.iter().find(|(work, _)| *work == call.work);
         let Some((_, statement)) = known else {
             return Err(Failure::new(format!("{:?} is not prepared", call.work)));

@@ -12,7 +12,7 @@ use waangu_kernel::{Fault, ModuleId, Placement, TenantId, Tier};
 use waangu_pgserver::{Binaries, Cluster, Config, Durability, Fallback, Search, Shutdown};
 use waangu_tenancy::admin::Migration;
 use waangu_tenancy::{
-    CellAddress, CellAdmin, CellAdminConfig, HomeState, LoginSecret, Limits, ModulePackage, Pools,
+    CellAddress, CellAdmin, CellAdminConfig, HomeState, Limits, LoginSecret, ModulePackage, Pools,
 };
 
 use super::Sizes;
@@ -142,7 +142,7 @@ impl Stage {
     }
 
     async fn fill(&self, sizes: Sizes) -> Result<(), Failure> {
-        let superuser = self.superuser(&self.shared()?).await?;
+        let superuser = self.superuser(&shared()?).await?;
         let script = FILL
             .replace(":tenants", &sizes.tenants.to_string())
             .replace(":rows", &sizes.rows.to_string())
@@ -205,11 +205,6 @@ impl Stage {
         self.cluster.port()
     }
 
-    /// The database of the shared tier.
-    pub(super) fn shared(&self) -> Result<String, Failure> {
-        Ok(placement(Tier::Shared)?.database(tenant(1)?))
-    }
-
     /// A session of the superuser, to look from outside.
     pub(super) async fn superuser(&self, database: &str) -> Result<Client, Failure> {
         connect(SUPERUSER, database, self.port()).await
@@ -254,6 +249,11 @@ impl Gateway {
             tenant, &placement, module, access, key,
         ))
     }
+}
+
+/// The database of the shared tier.
+pub(super) fn shared() -> Result<String, Failure> {
+    Ok(placement(Tier::Shared)?.database(tenant(1)?))
 }
 
 pub(super) fn placement(tier: Tier) -> Result<Placement, Failure> {

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use super::Sizes;
 use super::paired::{self, Took, ratio};
 use super::plan::{Planner, SHAPES, Shape};
 use super::relay::Relay;
 use super::sides::Side;
-use super::stage::Stage;
-use super::Sizes;
+use super::stage::{Stage, shared};
 use crate::Context;
 use crate::failure::Failure;
 use crate::goal::Goal;
@@ -30,50 +30,55 @@ pub(super) async fn measure(
     sizes: Sizes,
     report: &mut Report,
 ) -> Result<(), Failure> {
-    let superuser = stage.superuser(&stage.shared()?).await?;
+    let superuser = stage.superuser(&shared()?).await?;
     let mut planner = Planner::new(sizes.tenants, sizes.rows, 0);
     let port = stage.port();
-    let sides = [
+    let ways = [
         Side::ours(stage, port)?,
-        Side::bare(stage, port).await?,
-        Side::today(stage, port).await?,
+        Side::bare(port).await?,
+        Side::today(port).await?,
     ];
     let phase = "transactions on loopback";
     context.progress.phase(phase, SHAPES.len());
     for shape in &SHAPES {
         let rounds = sizes.rounds;
-        let took = paired::measure(&sides, shape, &mut planner, &superuser, rounds).await?;
+        let took = paired::measure(&ways, shape, &mut planner, &superuser, rounds).await?;
         if let [ours, bare, today] = took.as_slice() {
-            against_bare(shape, ours, bare, report);
+            let value = ratio(&ours.wall, &bare.wall);
+            let name = format!("{}: throughput to bare, loopback", shape.name);
+            report.goals.push(at_least(name, value, shape.goal));
+            costs(shape, ours, bare, report);
             against_today(shape, ours, today, GOAL_LOOPBACK, "loopback", report);
         }
-        series(LOOPBACK, shape, &sides, &took, report);
+        series(LOOPBACK, shape, &ways, &took, report);
         context.progress.step();
     }
     let relay = Relay::start(port, DELAY)?;
-    let sides = [
-        Side::ours(stage, relay.port())?,
-        Side::today(stage, relay.port()).await?,
+    let port = relay.port();
+    let ways = [
+        Side::ours(stage, port)?,
+        Side::bare(port).await?,
+        Side::today(port).await?,
     ];
     let phase = "transactions over a slow network";
     context.progress.phase(phase, SHAPES.len());
     for shape in &SHAPES {
         let rounds = sizes.delayed_rounds;
-        let took = paired::measure(&sides, shape, &mut planner, &superuser, rounds).await?;
-        if let [ours, today] = took.as_slice() {
+        let took = paired::measure(&ways, shape, &mut planner, &superuser, rounds).await?;
+        if let [ours, bare, today] = took.as_slice() {
+            let value = ratio(&ours.wall, &bare.wall);
+            let name = format!("{}: throughput to bare, 1 ms", shape.name);
+            report.ratios.push(Ratio { name, value });
             against_today(shape, ours, today, GOAL_DELAYED, "1 ms", report);
         }
-        series(DELAYED, shape, &sides, &took, report);
+        series(DELAYED, shape, &ways, &took, report);
         context.progress.step();
     }
     explain(report);
     Ok(())
 }
 
-fn against_bare(shape: &Shape, ours: &Took, bare: &Took, report: &mut Report) {
-    let name = format!("{}: throughput to bare, loopback", shape.name);
-    let value = ratio(&ours.wall, &bare.wall);
-    report.goals.push(at_least(name, value, shape.goal));
+fn costs(shape: &Shape, ours: &Took, bare: &Took, report: &mut Report) {
     for (what, ours, bare) in [
         ("backend CPU", &ours.backend, &bare.backend),
         ("client CPU", &ours.client, &bare.client),
@@ -95,14 +100,14 @@ fn against_today(
 ) {
     let name = format!("{}: throughput to today's way, {network}", shape.name);
     let value = ratio(&ours.wall, &today.wall);
-    report.goals.push(at_least(name, value, goal));
-    report.ratios.push(Ratio {
-        name: format!("{}: backend CPU of ours to today's way, {network}", shape.name),
-        value: ratio(&today.backend, &ours.backend),
-    });
+    if shape.works.len() == 1 {
+        report.goals.push(at_least(name, value, goal));
+    } else {
+        report.ratios.push(Ratio { name, value });
+    }
 }
 
-pub(super) fn at_least(name: String, value: f64, limit: f64) -> Goal {
+fn at_least(name: String, value: f64, limit: f64) -> Goal {
     Goal {
         name,
         unit: "×",
@@ -148,7 +153,8 @@ fn explain(report: &mut Report) {
          (made before the clock starts: that is the gateway's work) for a tenant drawn at random",
         "1 ms: a relay on loopback that delays by 0.5 ms in each direction, both sides through it",
         "10 statements: 4 point reads, 2 range reads, 2 updates, 2 inserts, each awaited before the \
-         next on every side",
+         next on every side: 13 round trips today's way, 10 on the others, so that over a slow \
+         network 1.3 is the most that can be had; the goals 1.5 and 3 are for one statement",
     ];
     report.notes.extend(notes.map(str::to_owned));
 }

@@ -16,7 +16,7 @@ use super::Sizes;
 use super::cpu::Backends;
 use super::paired::ratio;
 use super::sides::DEADLINE;
-use super::stage::{BARE, Stage, Told as _, connect, placement, tenant};
+use super::stage::{BARE, Stage, Told as _, connect, placement, shared, tenant};
 use crate::Context;
 use crate::failure::{Failure, Of as _};
 use crate::goal::Goal;
@@ -48,12 +48,15 @@ pub(super) async fn measure(
     report: &mut Report,
 ) -> Result<(), Failure> {
     let last = sizes.tenants.min(BELOW + 1);
-    let superuser = stage.superuser(&stage.shared()?).await?;
+    let superuser = stage.superuser(&shared()?).await?;
     let sql = "insert into waangu.closure (ancestor, descendant)
                select a, n from generate_series(1::bigint, $1) as n, unnest(array[1, n]) as a
                on conflict do nothing";
     superuser.execute(sql, &[&last]).await.of("closure")?;
-    superuser.batch_execute("analyze waangu.closure, waangu.home").await.of("analyze")?;
+    superuser
+        .batch_execute("analyze waangu.closure, waangu.home")
+        .await
+        .of("analyze")?;
     let ours = Ours::new(stage, last)?;
     let bare = Bare::new(stage, last).await?;
     if ours.read().await? != bare.read().await? {
@@ -62,14 +65,17 @@ pub(super) async fn measure(
     let rounds = sizes.rounds;
     context.progress.phase("sums over a subtree", rounds);
     let (mut our, mut their) = (Took::default(), Took::default());
-    let (tree, plain) = (Backends::of(&superuser, TREE), Backends::of(&superuser, BARE));
+    let (tree, plain) = (
+        Backends::of(&superuser, TREE),
+        Backends::of(&superuser, BARE),
+    );
     for round in 0..rounds {
         if round % 2 == 0 {
-            time(&tree, ours.read(), &mut our).await?;
+            time(&tree, Box::pin(ours.read()), &mut our).await?;
             time(&plain, bare.read(), &mut their).await?;
         } else {
             time(&plain, bare.read(), &mut their).await?;
-            time(&tree, ours.read(), &mut our).await?;
+            time(&tree, Box::pin(ours.read()), &mut our).await?;
         }
         context.progress.step();
     }
@@ -119,7 +125,8 @@ async fn time<T>(
     work.await?;
     took.wall.push(microseconds(began.elapsed()));
     let after = backends.used().await?;
-    took.backend.push(microseconds(after.saturating_sub(before)));
+    took.backend
+        .push(microseconds(after.saturating_sub(before)));
     Ok(())
 }
 
@@ -183,7 +190,7 @@ struct Bare {
 
 impl Bare {
     async fn new(stage: &Stage, last: i64) -> Result<Self, Failure> {
-        let client = connect(BARE, &stage.shared()?, stage.port()).await?;
+        let client = connect(BARE, &shared()?, stage.port()).await?;
         let statement = client.prepare(BARE_SQL).await.of("subtree")?;
         Ok(Self {
             client,
@@ -197,7 +204,7 @@ impl Bare {
         let begin = self.client.batch_execute("begin");
         let rows = self.client.query(&self.statement, &params);
         let commit = self.client.batch_execute("commit");
-        let (_, rows, ()) = try_join3(begin, rows, commit).await.of("subtree")?;
+        let ((), rows, ()) = try_join3(begin, rows, commit).await.of("subtree")?;
         sum(&rows)
     }
 }

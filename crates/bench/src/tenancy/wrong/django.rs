@@ -23,7 +23,11 @@ const SCRIPT: &str = include_str!("load.py");
 const SCHEMAS: &str = include_str!("schemas.sql");
 
 /// Pinned: a result names what it was measured with.
-const PACKAGES: &[&str] = &["django-tenants==4.0.1", "Django==5.2.19", "psycopg[binary]==3.3.9"];
+const PACKAGES: &[&str] = &[
+    "django-tenants==4.0.1",
+    "Django==5.2.19",
+    "psycopg[binary]==3.3.9",
+];
 
 /// Server connections of the pooler.
 const CONNECTIONS: usize = 2;

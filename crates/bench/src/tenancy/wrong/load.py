@@ -29,7 +29,7 @@ settings.configure(
         }
     },
     DATABASE_ROUTERS=["django_tenants.routers.TenantSyncRouter"],
-    INSTALLED_APPS=[],
+    INSTALLED_APPS=["django.contrib.contenttypes"],
     TENANT_MODEL="none.None",
 )
 django.setup()
@@ -99,6 +99,8 @@ for worker in workers:
     worker.start()
 for worker in workers:
     worker.join()
+if seen["requests"] != requests // threads * threads:
+    sys.exit("a thread has ended early")
 
 versions = {name: metadata.version(name) for name in ("Django", "django-tenants", "psycopg")}
 print(json.dumps({**seen, "versions": versions}))

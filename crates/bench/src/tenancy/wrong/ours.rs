@@ -42,10 +42,10 @@ async fn work(mut load: Load, pools: Pools, gateway: Gateway) -> Result<Tally, F
         tally.fate(request.fate);
         match request.fate {
             Fate::Panics => panics(pools.clone(), context, request).await?,
-            Fate::Cancelled(polls) => {
+            Fate::Cancelled(turns) => {
                 tokio::select! {
                     biased;
-                    () = after(polls) => {}
+                    () = after(turns) => {}
                     done = serve(&pools, &context, &request, &mut tally) => done.told("ours")?,
                 }
             }
@@ -60,8 +60,8 @@ async fn work(mut load: Load, pools: Pools, gateway: Gateway) -> Result<Tally, F
 }
 
 /// Ends after so many turns of the other futures.
-pub(super) async fn after(polls: u8) {
-    for _ in 0..=polls {
+pub(super) async fn after(turns: u8) {
+    for _ in 0..=turns {
         tokio::task::yield_now().await;
     }
 }

@@ -10,7 +10,7 @@ use tokio_postgres::NoTls;
 use super::ours::after;
 use super::{Fate, Load, READ, Request, Tally, WORKERS, gather};
 use crate::failure::{Failure, Of as _};
-use crate::tenancy::stage::{Stage, TODAY, session_config};
+use crate::tenancy::stage::{Stage, TODAY, session_config, shared};
 
 /// Longest wait for a connection.
 const WAIT: Duration = Duration::from_secs(30);
@@ -22,7 +22,7 @@ pub(super) async fn measure(
     rows: i64,
     reads: u64,
 ) -> Result<Tally, Failure> {
-    let config = session_config(TODAY, &stage.shared()?, stage.port());
+    let config = session_config(TODAY, &shared()?, stage.port());
     let recycling_method = RecyclingMethod::Fast;
     let manager = Manager::from_config(config, NoTls, ManagerConfig { recycling_method });
     let pool = Pool::builder(manager)
