@@ -4,9 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::Deserialize;
+use waangu_identity::proof::Access;
 use waangu_identity::{ContextVerifier, PublicKey};
-use waangu_kernel::{Clock, ModuleId, SystemClock};
-use waangu_tenancy::{CellAddress, Pools};
+use waangu_kernel::manifest::Manifest;
+use waangu_kernel::{Clock, SystemClock};
+use waangu_tenancy::{CellAddress, Pools, Rules};
 
 /// A module process's configuration file.
 #[derive(Debug, Deserialize)]
@@ -31,11 +33,15 @@ pub struct Host {
 }
 
 impl Host {
-    pub(crate) fn new(module: &ModuleId, config: Config) -> Self {
+    pub(crate) fn new(manifest: &Manifest, config: Config) -> Self {
+        let module = &manifest.id;
+        let pools = |access: Access, cells| {
+            Pools::guarded(access.login(module), cells, Rules::new([manifest]))
+        };
         Self {
             verifier: Arc::new(ContextVerifier::new(module, &config.gateway_keys)),
-            pools: Pools::new(module, config.cells),
-            tree_pools: Pools::tree(module, config.tree_cells),
+            pools: pools(Access::Write, config.cells),
+            tree_pools: pools(Access::Tree, config.tree_cells),
             clock: Arc::new(SystemClock),
         }
     }

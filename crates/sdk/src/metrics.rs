@@ -13,7 +13,7 @@ use crate::Host;
 /// Name, type, and where the number is.
 type Metric = (&'static str, &'static str, fn(&CellStats) -> u64);
 
-const METRICS: [Metric; 6] = [
+const METRICS: [Metric; 7] = [
     ("waangu_pool_connections_open", "gauge", |stats| {
         count(stats.open)
     }),
@@ -32,6 +32,11 @@ const METRICS: [Metric; 6] = [
     ("waangu_pool_connections_opened_total", "counter", |stats| {
         stats.opened
     }),
+    (
+        "waangu_pool_connections_tainted_total",
+        "counter",
+        |stats| stats.tainted,
+    ),
 ];
 
 /// Answers the metrics.

@@ -83,6 +83,14 @@ with relation as (
       from pg_proc p
      where p.pronamespace = to_regnamespace(quote_ident(p_schema)) and p.prosecdef
     union all
+    -- What such a function leaves in the session would wait there for the next tenant: pools.rs
+    -- tells such statements by their first word, and sees only those that are sent.
+    select 7, format('function %s runs dynamic SQL or a command that outlives its transaction'
+                   , p.oid::regprocedure)
+      from pg_proc p
+     where p.pronamespace = to_regnamespace(quote_ident(p_schema))
+       and p.prosrc ~* '\m(execute|prepare|deallocate|discard|listen|hold)\M'
+    union all
     -- Each permissive policy adds rows to what the others show.
     select 8, format('policy %I of table %I is not allowed in a module', p.polname, c.relname)
       from data c

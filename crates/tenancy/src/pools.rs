@@ -7,8 +7,10 @@
 //!   than [`Limits::idle`];
 //! - a free place goes to the tenant that holds the fewest ([`queue`]), and nobody waits longer than
 //!   its deadline;
-//! - a tenant gets a connection that served it last, if there is one (affinity); traces of the
-//!   one before are removed in the first flight of the transaction ([`crate::tx`]).
+//! - a tenant gets a connection that served it last, if there is one (affinity);
+//! - no tenant meets another's traces: role and settings are taken back as a transaction ends
+//!   ([`crate::tx`]), and after a statement that may leave more ([`trace`]) the connection is closed;
+//! - from [`Pools::guarded`] no connection is lent to a database whose isolation has drifted.
 //!
 //! External poolers: session mode only. The seal is bound to the connection, so a pooler that changes
 //! the server under a transaction breaks it, and one that does so between transactions gains nothing.
@@ -24,10 +26,15 @@ use tokio::time::{Instant, timeout_at};
 use waangu_identity::proof::Access;
 use waangu_kernel::{CellId, Fault, ModuleId, TenantId, fault};
 
+use crate::inspect::Rules;
+
 pub(crate) mod conn;
+mod guard;
 mod queue;
+mod trace;
 
 use conn::Conn;
+use guard::Guard;
 use queue::{Queue, Ticket};
 
 /// Longest wait for a connection to be opened.
@@ -89,6 +96,8 @@ pub struct CellStats {
     pub timed_out: u64,
     /// Connections opened, since the start.
     pub opened: u64,
+    /// Connections closed because a statement may have left traces, since the start.
+    pub tainted: u64,
 }
 
 /// All pools of one login.
@@ -101,6 +110,7 @@ struct Shared {
     login: String,
     limits: Limits,
     cells: HashMap<CellId, Cell>,
+    guard: Option<Guard>,
 }
 
 struct Cell {
@@ -135,6 +145,16 @@ impl Pools {
 
     /// Pools for another login, or with other bounds.
     pub fn for_login(login: String, cells: Vec<CellAddress>, limits: Limits) -> Self {
+        Self::build(login, cells, limits, None)
+    }
+
+    /// Pools which look at each database, before they lend a connection to it, whether it still has
+    /// the rules that keep tenants apart. For what serves people.
+    pub fn guarded(login: String, cells: Vec<CellAddress>, rules: Rules) -> Self {
+        Self::build(login, cells, Limits::default(), Some(Guard::new(rules)))
+    }
+
+    fn build(login: String, cells: Vec<CellAddress>, limits: Limits, guard: Option<Guard>) -> Self {
         let cell = |address: CellAddress| {
             let state = CellState {
                 queue: Queue::new(limits.per_cell),
@@ -157,6 +177,7 @@ impl Pools {
                 login,
                 limits,
                 cells,
+                guard,
             }),
         }
     }
@@ -211,7 +232,7 @@ impl Pools {
         self.sweep_later(cell, home);
         lease.conn = Some(match home.take_idle(database, tenant) {
             Some(conn) => conn,
-            None => home.open(&self.shared.login, database).await?,
+            None => home.open(&self.shared, cell, database).await?,
         });
         Ok(lease)
     }
@@ -290,7 +311,7 @@ impl Cell {
     /// Opens a connection; the longest idle one of another database makes room if need be. Places in
     /// use and idle connections together never exceed the limit: whoever holds a place without a
     /// connection has its room counted here before it connects.
-    async fn open(&self, login: &str, database: &str) -> Result<Conn, Fault> {
+    async fn open(&self, shared: &Shared, id: &CellId, database: &str) -> Result<Conn, Fault> {
         {
             let mut state = self.lock();
             if state.open >= state.queue.limit() && !state.idle.is_empty() {
@@ -301,7 +322,10 @@ impl Cell {
             state.stats.opened = state.stats.opened.saturating_add(1);
         }
         let mut room = Room { cell: Some(self) };
-        let conn = Conn::open(&self.address, login, database).await?;
+        let conn = Conn::open(&self.address, &shared.login, database).await?;
+        if let Some(guard) = &shared.guard {
+            guard.look(id, database, &conn).await?;
+        }
         room.cell = None;
         Ok(conn)
     }
@@ -384,6 +408,9 @@ impl Drop for Lease {
         };
         let mut state = cell.lock();
         if let Some(conn) = self.conn.take() {
+            if conn.is_tainted() {
+                state.stats.tainted = state.stats.tainted.saturating_add(1);
+            }
             if conn.is_fresh() {
                 let (database, since) = (std::mem::take(&mut self.database), Instant::now());
                 state.idle.push(Idle {

@@ -2,8 +2,10 @@
 //!
 //! Invariants:
 //! - it is sealed by `waangu.enter` with a proof that this process could not have made;
-//! - the removal of an earlier transaction's traces, BEGIN, `enter`, the search path, the first statement and,
-//!   if it is the only one, COMMIT leave in one flight: the context costs no round trip;
+//! - BEGIN, `enter`, the search path, the first statement and, if it is the only one, COMMIT leave in
+//!   one flight: the context costs no round trip;
+//! - the message that ends it also takes back what its statements set for the session; a connection
+//!   on which more may have been left is closed ([`crate::pools`]);
 //! - dropped without [`TenantTx::commit`], it is rolled back before its connection is lent again;
 //!   dropped in the middle of a statement (a cancelled request, a panic, the deadline), the statement
 //!   is cancelled and the connection closed, because a late cancel could hit the next borrower;
@@ -31,7 +33,7 @@ pub use more::{CopyOut, Rows, Savepoint};
 
 use crate::error::{DriverCause, from_driver, is_state};
 use crate::pools::{Lease, Pools};
-use flight::{Answer, Flight, Stage};
+use flight::{Answer, Flight, ROLL_BACK, Stage};
 
 /// Longest time given to the rollback of an abandoned transaction.
 const ROLLBACK: Duration = Duration::from_secs(2);
@@ -239,7 +241,7 @@ impl TenantTx {
                 Ok(answer)
             }
             Err((stage, error)) => {
-                let spoils = stage == Stage::Clean || spoils(&error);
+                let spoils = stage == Stage::Begin || spoils(&error);
                 self.progress = if spoils {
                     Progress::Spoilt
                 } else {
@@ -247,7 +249,7 @@ impl TenantTx {
                 };
                 let fault = match stage {
                     Stage::Enter => refusal(error),
-                    Stage::Clean | Stage::Statement | Stage::Commit => from_driver(error),
+                    Stage::Begin | Stage::Statement | Stage::Commit => from_driver(error),
                 };
                 Err((stage, fault))
             }
@@ -303,7 +305,7 @@ impl fmt::Debug for TenantTx {
 /// Ends a transaction without its changes; a connection that does not manage that is closed.
 async fn roll_back(mut lease: Lease) {
     let Some(conn) = lease.conn() else { return };
-    let rollback = conn.client().batch_execute("rollback");
+    let rollback = conn.client().batch_execute(ROLL_BACK);
     if !matches!(tokio::time::timeout(ROLLBACK, rollback).await, Ok(Ok(()))) {
         lease.discard();
     }

@@ -4,9 +4,10 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use waangu_identity::proof::{Access, ProofClaims};
 use waangu_identity::{ContextKey, RequestContext};
+use waangu_kernel::manifest::Manifest;
 use waangu_kernel::placement::Tier;
 use waangu_kernel::{Clock as _, ModuleId, Placement, RequestId, SystemClock, TenantId, UserId};
-use waangu_tenancy::{CellAddress, CellAdmin, CellAdminConfig, Limits, LoginSecret, Pools};
+use waangu_tenancy::{CellAddress, CellAdmin, CellAdminConfig, Limits, LoginSecret, Pools, Rules};
 
 use crate::server::{HOST, PASSWORD, SUPERUSER, Server, cluster};
 
@@ -127,6 +128,13 @@ impl Cell {
     /// A module's pools, as its process would have them.
     pub fn pools(&self, module: &ModuleId) -> Pools {
         Pools::new(module, vec![self.module_address(module)])
+    }
+
+    /// The same, which look at a database before they lend a connection to it.
+    pub fn guarded_pools(&self, manifest: &Manifest) -> Pools {
+        let cells = vec![self.module_address(&manifest.id)];
+        let login = format!("waangu_{}", manifest.id);
+        Pools::guarded(login, cells, Rules::new([manifest]))
     }
 
     /// The same, with other bounds.

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tokio_postgres::{CancelToken, Client, Config, NoTls, Statement};
 use waangu_kernel::{Fault, TenantId};
 
-use super::{CellAddress, WAIT};
+use super::{CellAddress, WAIT, trace};
 use crate::error::{from_driver, unavailable};
 
 /// Longest silence of a cell before its connections are given up, so that a cut network is noticed.
@@ -39,6 +39,7 @@ pub(crate) struct Conn {
     born: Instant,
     last: Option<TenantId>,
     schemas: HashSet<TenantId>,
+    tainted: bool,
 }
 
 impl Conn {
@@ -81,6 +82,7 @@ impl Conn {
             born: Instant::now(),
             last: None,
             schemas: HashSet::new(),
+            tainted: false,
         })
     }
 
@@ -114,6 +116,7 @@ impl Conn {
         if let Some(statement) = self.statements.get(sql) {
             return Ok(statement.clone());
         }
+        self.watch(sql);
         let statement = self.client.prepare(sql).await?;
         if self.statements.len() >= MAX_STATEMENTS {
             self.statements.clear();
@@ -127,10 +130,22 @@ impl Conn {
         self.last
     }
 
-    /// The tenant served next; says whether it has served before, so that traces must go first. Also
-    /// those of the same tenant: one user's injected SQL must not wait there for another user.
-    pub(crate) fn pass_to(&mut self, tenant: TenantId) -> bool {
-        self.last.replace(tenant).is_some()
+    /// The tenant served next.
+    pub(crate) fn pass_to(&mut self, tenant: TenantId) {
+        self.last = Some(tenant);
+    }
+
+    /// To be told of each statement before it is sent for the first time: after one that may leave
+    /// traces, the connection serves nobody else.
+    pub(crate) fn watch(&mut self, sql: &str) {
+        if !trace::leaves_none(sql) {
+            self.tainted = true;
+        }
+    }
+
+    /// Whether a statement may have left traces.
+    pub(super) fn is_tainted(&self) -> bool {
+        self.tainted
     }
 
     /// The tenant has schemas of its own, which the server process will remember.
@@ -140,7 +155,8 @@ impl Conn {
 
     /// Whether it can serve again.
     pub(super) fn is_fresh(&self) -> bool {
-        !self.client.is_closed()
+        !self.tainted
+            && !self.client.is_closed()
             && self.born.elapsed() < MAX_AGE
             && self.schemas.len() < MAX_SCHEMAS
     }

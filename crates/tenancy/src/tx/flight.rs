@@ -4,7 +4,7 @@
 //! the order of the futures is the order on the wire. When one fails, PostgreSQL refuses those after
 //! it (25P02) without running them, and the first error in order is the one that counts.
 
-use futures_util::future::{OptionFuture, join, join5};
+use futures_util::future::{OptionFuture, join5};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row, Statement};
 use waangu_identity::{Proof, RequestContext};
@@ -14,23 +14,19 @@ use crate::pools::conn::Conn;
 
 const BEGIN: &str = "begin";
 
-/// Removes whatever an earlier transaction may have left: role, settings, open cursors,
-/// listeners, the last seal. Before the transaction, so that its rollback does not bring them back.
-const CLEAN: &str = "set session authorization default; reset all; close all; unlisten *; \
-                     discard sequences";
+/// Ends a transaction, and takes back what its statements may have set for the session: role and
+/// settings. What this does not take back costs the connection ([`crate::pools`]). In one message,
+/// because each costs more than both commands.
+const COMMIT: &str = "commit; reset role; reset all";
 
-/// A statement prepared in SQL could have taken the place of one of the driver's: that is an error
-/// here (division by zero), in the transaction, before any of them is used.
-const BEGIN_CHECKED: &str = "begin; select 1 / (not exists \
-     (select from pg_catalog.pg_prepared_statements where from_sql))::integer";
-
-const COMMIT: &str = "commit";
+/// The same without the transaction's changes.
+pub(super) const ROLL_BACK: &str = "rollback; reset role; reset all";
 
 /// Where a flight failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// Beginning, and removing another tenant's traces.
-    Clean,
+    /// Beginning.
+    Begin,
     /// Proving the context.
     Enter,
     /// The statement.
@@ -110,7 +106,9 @@ impl<'a> Flight<'a> {
         context: Option<&RequestContext>,
     ) -> Result<Answer, (Stage, Error)> {
         let mut context = context;
-        let mut dirty = context.is_some_and(|context| conn.pass_to(context.tenant));
+        if let Some(context) = context {
+            conn.pass_to(context.tenant);
+        }
         if let Some(own) = context.filter(|context| context.placement.tier == Tier::Schema) {
             conn.remember_schema(own.tenant);
         }
@@ -118,8 +116,7 @@ impl<'a> Flight<'a> {
         if let Some((sql, _)) = self.statement {
             // Names are looked up when a statement is prepared, so the search path must stand by then.
             if context.is_some() && !conn.knows(sql) {
-                transmit(conn, context.take(), dirty, None, false, false).await?;
-                dirty = false;
+                transmit(conn, context.take(), None, false, false).await?;
             }
             let prepared = conn.prepare(sql).await;
             statement = Some(prepared.map_err(|error| (Stage::Statement, error))?);
@@ -128,21 +125,19 @@ impl<'a> Flight<'a> {
             (Some(statement), Some((_, params))) => Some((statement, params)),
             _ => None,
         };
-        transmit(conn, context, dirty, statement, self.counts, self.commits).await
+        transmit(conn, context, statement, self.counts, self.commits).await
     }
 }
 
 async fn transmit(
     conn: &Conn,
     context: Option<&RequestContext>,
-    dirty: bool,
     statement: Option<(&Statement, &[&(dyn ToSql + Sync)])>,
     counts: bool,
     commits: bool,
 ) -> Result<Answer, (Stage, Error)> {
     let client = conn.client();
-    let clean = dirty.then(|| client.batch_execute(CLEAN));
-    let begin = context.map(|_| client.batch_execute(if dirty { BEGIN_CHECKED } else { BEGIN }));
+    let begin = context.map(|_| client.batch_execute(BEGIN));
     let enter = context.map(|context| async move {
         let Proof { claims, kid, mac } = &context.proof;
         let params: [&(dyn ToSql + Sync); 3] = [claims, kid, mac];
@@ -170,18 +165,16 @@ async fn transmit(
         })
     });
     let commit = commits.then(|| client.batch_execute(COMMIT));
-    let rest = join5(
+    let (started, entered, pathed, ran, committed) = join5(
         OptionFuture::from(begin),
         OptionFuture::from(enter),
         OptionFuture::from(path),
         OptionFuture::from(run),
         OptionFuture::from(commit),
-    );
-    let (cleaned, (started, entered, pathed, ran, committed)) =
-        join(OptionFuture::from(clean), rest).await;
+    )
+    .await;
     let failed = |stage| move |error| (stage, error);
-    cleaned.transpose().map_err(failed(Stage::Clean))?;
-    started.transpose().map_err(failed(Stage::Clean))?;
+    started.transpose().map_err(failed(Stage::Begin))?;
     entered.transpose().map_err(failed(Stage::Enter))?;
     pathed.transpose().map_err(failed(Stage::Enter))?;
     let answer = ran.transpose().map_err(failed(Stage::Statement))?;

@@ -95,6 +95,7 @@ impl TenantTx {
         let Some(conn) = self.lease.as_mut().and_then(crate::pools::Lease::conn) else {
             return Err(over("the transaction has no connection"));
         };
+        conn.watch(sql);
         let begun = timeout_at(deadline, conn.client().copy_out(sql)).await;
         let stream = self.begun(begun)?;
         Ok(CopyOut {

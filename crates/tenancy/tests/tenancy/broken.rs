@@ -9,7 +9,7 @@ const SOUND: &str = "create table sound (tenant_id bigint not null, id bigint no
     , parent bigint, primary key (tenant_id, id)); ";
 
 /// Each of these shows one tenant's rows to another, or tells whether they exist.
-const BROKEN: [(&str, &str); 19] = [
+const BROKEN: [(&str, &str); 22] = [
     ("no tenant", "create table t (id bigint primary key)"),
     ("nullable", "create table t (tenant_id bigint, id bigint)"),
     ("type", "create table t (tenant_id integer not null)"),
@@ -38,6 +38,21 @@ const BROKEN: [(&str, &str); 19] = [
         "definer",
         "create function f() returns bigint language sql security definer
          return (select count(*) from sound)",
+    ),
+    (
+        "dynamic SQL",
+        "create function f(p text) returns void language plpgsql as
+         $$ begin EXECUTE p; end $$",
+    ),
+    (
+        "holdable cursor",
+        "create function f() returns void language sql as
+         $$ declare c cursor with hold for select * from sound $$",
+    ),
+    (
+        "prepared in a function",
+        "create function f() returns void language plpgsql as
+         $$ begin prepare s0 as select 1; end $$",
     ),
     (
         "matview",

@@ -183,18 +183,41 @@ async fn the_next_borrower_meets_no_trace() {
         "listen planted",
         "prepare planted as select 1",
         "deallocate all",
+        "/* select */ listen planted",
+        "do $$ begin perform 1; end $$",
     ] {
         let mut tx = one.write().await;
+        let process = "select pg_backend_pid(), current_user = session_user";
+        let row = tx.query_opt(process, &[]).await.unwrap().unwrap();
+        let spoilt: i32 = row.get(0);
         tx.execute(poison, &[]).await.unwrap();
         tx.commit().await.unwrap();
         assert_eq!(two.names().await, ["of two"], "{poison}");
-        let left = "select (select count(*) from pg_cursors where is_holdable)
-                         + (select count(*) from pg_listening_channels())
-                         + (select count(*) from pg_prepared_statements where from_sql)
-                         + (current_user <> session_user)::integer";
         let mut tx = two.write().await;
-        let row = tx.query_opt(left, &[]).await.unwrap().unwrap();
-        assert_eq!(row.get::<_, i64>(0), 0, "{poison}");
+        let row = tx.query_opt(process, &[]).await.unwrap().unwrap();
+        assert_ne!(
+            row.get::<_, i32>(0),
+            spoilt,
+            "{poison}: the same connection"
+        );
+        assert!(row.get::<_, bool>(1), "{poison}");
+    }
+}
+
+/// What one tenant's statement said is another tenant's data.
+#[tokio::test]
+async fn nobody_reads_what_was_prepared_before() {
+    let home = Home::new(Tier::Shared).await;
+    for view in ["pg_prepared_statements", "pg_cursors"] {
+        let mut tx = home.write().await;
+        let sql = format!("select * from {view}");
+        let fault = tx.query(&sql, &[]).await.unwrap_err();
+        assert_eq!(sql_state(&fault), Some("42501"), "{view}");
+        let mut tx = home.write().await;
+        let function = view.trim_end_matches('s');
+        let sql = format!("select * from {function}()");
+        let fault = tx.query(&sql, &[]).await.unwrap_err();
+        assert_eq!(sql_state(&fault), Some("42501"), "{function}");
     }
 }
 

@@ -8,7 +8,7 @@ use waangu_identity::proof::Access;
 use waangu_kernel::placement::Tier;
 use waangu_tenancy::{Limits, Pools, TenantTx};
 
-use crate::support::Home;
+use crate::support::{Home, stock};
 
 fn small(home: &Home, per_cell: usize) -> Pools {
     let limits = Limits {
@@ -121,8 +121,7 @@ async fn traces_of_a_tenant_are_gone_for_good() {
     let poison = [
         "select set_config('search_path', 'pg_catalog', false)",
         "select set_config('app.stash', 'from one', false)",
-        "declare left_open cursor with hold for select 1",
-        "listen something",
+        "select set_config('role', 'waangu_module', false)",
     ];
     let mut tx = TenantTx::begin(&pools, &one.context(Access::Write))
         .await
@@ -139,23 +138,51 @@ async fn traces_of_a_tenant_are_gone_for_good() {
         .unwrap_err();
 
     let traces = "select coalesce(current_setting('app.stash', true), '')
-                       , (select count(*) from pg_cursors where is_holdable)
                        , (select count(*) from pg_listening_channels())
+                            + (current_user <> session_user)::integer
                        , (select count(*) from product)";
-    let tx = TenantTx::lazy(&pools, &two.context(Access::Read), soon());
-    let rows = tx.query_and_commit(traces, &[]).await.unwrap();
-    let found: (&str, i64, i64, i64) = (
-        rows[0].get(0),
-        rows[0].get(1),
-        rows[0].get(2),
-        rows[0].get(3),
-    );
-    assert_eq!(found, ("", 0, 0, 1));
-    assert_eq!(
-        pools.stats()[0].1.opened,
-        1,
-        "the same connection all along"
-    );
+    let found = async || {
+        let tx = TenantTx::lazy(&pools, &two.context(Access::Read), soon());
+        let rows = tx.query_and_commit(traces, &[]).await.unwrap();
+        let stash: String = rows[0].get(0);
+        (stash, rows[0].get::<_, i64>(1), rows[0].get::<_, i64>(2))
+    };
+    assert_eq!(found().await, (String::new(), 0, 1));
+    let stats = pools.stats()[0].1;
+    assert_eq!((stats.opened, stats.tainted), (1, 0), "the same connection");
+
+    let tx = TenantTx::lazy(&pools, &one.context(Access::Write), soon());
+    tx.execute_and_commit("listen something", &[])
+        .await
+        .unwrap();
+    assert_eq!(found().await, (String::new(), 0, 1));
+    let stats = pools.stats()[0].1;
+    assert_eq!((stats.opened, stats.tainted), (2, 1), "another connection");
+}
+
+/// A module that goes on serving from a database whose policy somebody has dropped shows one tenant's
+/// rows to the next.
+#[tokio::test]
+async fn nobody_is_served_from_a_database_that_has_drifted() {
+    let home = Home::new(Tier::Dedicated).await;
+    home.stock_up(1, "own").await;
+    let serve = async |pools: &Pools| {
+        let tx = TenantTx::lazy(pools, &home.context(Access::Read), soon());
+        tx.query_and_commit("select name from product", &[]).await
+    };
+    let admin = home.superuser().await;
+    let drift = "alter table stock.product no force row level security";
+    admin.batch_execute(drift).await.unwrap();
+    let pools = home.cell.guarded_pools(&stock().manifest);
+    let refusal = serve(&pools).await.unwrap_err();
+    assert_eq!(refusal.code(), "isolation-drift");
+    let cause = refusal.operator_cause().unwrap();
+    assert!(cause.contains("stock.product"), "{cause}");
+    assert_eq!(pools.stats()[0].1.open, 0);
+
+    let mend = "alter table stock.product force row level security";
+    admin.batch_execute(mend).await.unwrap();
+    assert_eq!(serve(&pools).await.unwrap().len(), 1);
 }
 
 /// A savepoint lets a request go on after a refusal; the tenant stays entered.

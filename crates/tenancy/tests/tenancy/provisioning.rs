@@ -120,7 +120,8 @@ async fn removal_waits_for_a_writer_and_lets_no_other_in() {
             .is_ok()
         {}
     };
-    tokio::time::timeout(std::time::Duration::from_secs(5), refused)
+    // A writer waits five seconds for a tenant that may only be moving; a removal waits ten for it.
+    tokio::time::timeout(std::time::Duration::from_secs(8), refused)
         .await
         .expect("the door closes");
     assert!(removal.try_join_next().is_none(), "it did not wait");

@@ -1,0 +1,131 @@
+//! Which statements leave nothing behind in a session but what `RESET` takes back.
+//!
+//! A hostile statement that prepares, listens, declares a holdable cursor or takes the place of one of
+//! the driver's prepared statements would wait there for the next tenant. All of these are commands of
+//! their own; the extended protocol takes one command at a time, and no function that a module may
+//! call runs one (`protect` refuses dynamic SQL in a module's functions). So the first word tells.
+//!
+//! Deliberately narrow: what is not known to be harmless is not, and costs its connection.
+
+/// Commands that change rows, settings and nothing else of a session. `COPY` and savepoints are
+/// this crate's own ways.
+const HARMLESS: [&str; 10] = [
+    "select",
+    "insert",
+    "update",
+    "delete",
+    "merge",
+    "with",
+    "values",
+    "copy",
+    "savepoint",
+    "release",
+];
+
+/// Whether a statement, sent by itself, leaves nothing behind that `RESET` does not take back.
+pub(super) fn leaves_none(sql: &str) -> bool {
+    let sql = after_comments(sql);
+    let end = sql.find(|c: char| !c.is_ascii_alphabetic());
+    let (word, rest) = sql.split_at(end.unwrap_or(sql.len()));
+    // Part of a longer name, perhaps in another alphabet.
+    if rest.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | '$') || !c.is_ascii()) {
+        return false;
+    }
+    let word = word.to_ascii_lowercase();
+    HARMLESS.contains(&word.as_str())
+        || word == "rollback" && rest.trim_start().to_ascii_lowercase().starts_with("to ")
+}
+
+/// What follows white space and comments as PostgreSQL reads them (documentation §4.1.5), except that
+/// a comment within a comment is left where it is, as something unknown.
+fn after_comments(sql: &str) -> &str {
+    let mut sql = sql;
+    loop {
+        sql = sql.trim_start_matches([' ', '\t', '\n', '\r', '\x0c']);
+        let rest = if let Some(line) = sql.strip_prefix("--") {
+            line.find(['\n', '\r']).and_then(|end| line.get(end..))
+        } else if let Some(block) = sql.strip_prefix("/*") {
+            let end = block.split_once("*/");
+            end.filter(|(comment, _)| !comment.contains("/*"))
+                .map(|(_, rest)| rest)
+        } else {
+            None
+        };
+        match rest {
+            Some(rest) => sql = rest,
+            None => return sql,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A module whose every query cost a connection would be slow for no reason.
+    #[test]
+    fn ordinary_statements_are_harmless() {
+        for sql in [
+            "select 1",
+            "  \n\tSELECT*from t",
+            "-- name: all\nselect 1",
+            "/* why */ with a as (select 1) select 1",
+            "Insert into t values (1)",
+            "update t set a = 1",
+            "delete from t",
+            "merge into t using s on true when matched then delete",
+            "values(1)",
+            "copy (select 1) to stdout",
+            "savepoint waangu_1",
+            "rollback to savepoint waangu_1",
+        ] {
+            assert!(leaves_none(sql), "{sql}");
+        }
+    }
+
+    /// What one of these leaves behind would serve the next tenant.
+    #[test]
+    fn everything_else_costs_the_connection() {
+        for sql in [
+            "",
+            "prepare s0 as select 2",
+            "deallocate all",
+            "declare c cursor with hold for select 1",
+            "listen x",
+            "set role waangu_module",
+            "do $$ begin end $$",
+            "execute s0",
+            "explain analyze execute s0",
+            "rollback",
+            "rollback; to",
+            "rollback prepared 'to '",
+            "commit",
+            "discard all",
+            "; prepare s0 as select 2",
+            "selectx",
+            "select_1",
+            "selecté",
+            "/* /* */ select 1 */ prepare s0 as select 2",
+            "-- select\rprepare s0 as select 2",
+            "-- select",
+            "/* select 1",
+            "/**/prepare s0 as select 2",
+            "\u{a0}select 1",
+            "(select 1)",
+        ] {
+            assert!(!leaves_none(sql), "{sql}");
+        }
+    }
+
+    proptest! {
+        /// Whatever stands around it, a command is not taken for another one.
+        #[test]
+        fn no_disguise_helps(before in "[ \\t\\n\\r/*-]{0,12}", middle in "(select|with|copy)?[ /*\\n-]{0,8}") {
+            let sql = format!("{before}{middle}prepare s0 as select 2");
+            let begins_as_select = ["select", "with", "copy"].iter().any(|word| middle.starts_with(word));
+            prop_assert!(begins_as_select || !leaves_none(&sql), "{sql:?}");
+        }
+    }
+}
