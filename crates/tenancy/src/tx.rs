@@ -33,6 +33,7 @@ pub use more::{CopyOut, Rows, Savepoint};
 
 use crate::error::{DriverCause, from_driver, is_state};
 use crate::pools::{Lease, Pools};
+pub use flight::Call;
 use flight::{Answer, Flight, ROLL_BACK, Stage};
 
 /// Longest time given to the rollback of an abandoned transaction.
@@ -106,7 +107,7 @@ impl TenantTx {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, Fault> {
-        Ok(self.run(&Flight::rows(sql, params)).await?.rows)
+        Ok(self.run(&Flight::rows(sql, params)).await?.only())
     }
 
     /// Runs a query that gives at most one row.
@@ -142,7 +143,7 @@ impl TenantTx {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, Fault> {
-        Ok(self.run(&Flight::rows(sql, params).last()).await?.rows)
+        Ok(self.run(&Flight::rows(sql, params).last()).await?.only())
     }
 
     /// Runs a statement and commits, in one flight; returns the number of rows it touched.

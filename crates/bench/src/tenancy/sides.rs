@@ -24,6 +24,8 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 pub(super) enum Side<'a> {
     /// A tenant's transaction from the module's pool, with a proof of its own for each.
     Ours { stage: &'a Stage, pools: Pools },
+    /// The same, whose statements leave together.
+    Together { stage: &'a Stage, pools: Pools },
     /// One connection, prepared; BEGIN leaves with the first statement, COMMIT with the last.
     Bare(Session),
     /// One connection, prepared; BEGIN, set_config, each statement and COMMIT by themselves.
@@ -49,6 +51,11 @@ impl<'a> Side<'a> {
         Ok(Self::Ours { stage, pools })
     }
 
+    pub(super) fn together(stage: &'a Stage, port: u16) -> Result<Self, Failure> {
+        let pools = stage.pools(port)?;
+        Ok(Self::Together { stage, pools })
+    }
+
     pub(super) async fn bare(port: u16) -> Result<Self, Failure> {
         let client = connect(BARE, &shared()?, port).await?;
         Ok(Self::Bare(Session::prepare(client, Work::bare).await?))
@@ -62,6 +69,7 @@ impl<'a> Side<'a> {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Ours { .. } => "ours",
+            Self::Together { .. } => "ours, together",
             Self::Bare(_) => "bare",
             Self::Today(_) => "today's way",
         }
@@ -70,7 +78,7 @@ impl<'a> Side<'a> {
     /// The login of its connections.
     pub(super) fn login(&self) -> &'static str {
         match self {
-            Self::Ours { .. } => OURS,
+            Self::Ours { .. } | Self::Together { .. } => OURS,
             Self::Bare(_) => BARE,
             Self::Today(_) => TODAY,
         }
@@ -84,7 +92,7 @@ impl<'a> Side<'a> {
             Access::Write
         };
         let contexts = match self {
-            Self::Ours { stage, .. } => planned
+            Self::Ours { stage, .. } | Self::Together { stage, .. } => planned
                 .iter()
                 .map(|one| stage.gateway.context(one.tenant, Tier::Shared, access))
                 .collect::<Result<_, _>>()?,
@@ -99,6 +107,11 @@ impl<'a> Side<'a> {
             Self::Ours { pools, .. } => {
                 for (planned, context) in batch.planned.iter().zip(&batch.contexts) {
                     ours(pools, context, planned).await?;
+                }
+            }
+            Self::Together { pools, .. } => {
+                for (planned, context) in batch.planned.iter().zip(&batch.contexts) {
+                    together(pools, context, planned).await?;
                 }
             }
             Self::Bare(session) => {
@@ -138,6 +151,30 @@ async fn ours(pools: &Pools, context: &RequestContext, planned: &Planned) -> Res
         number(tx.execute_and_commit(sql, &params).await.told(sql)?)
     };
     check(last, rows)
+}
+
+/// As a module does it whose statements don't need each other's answers.
+async fn together(
+    pools: &Pools,
+    context: &RequestContext,
+    planned: &Planned,
+) -> Result<(), Failure> {
+    let tx = TenantTx::lazy(pools, context, Instant::now() + DEADLINE);
+    let params: Vec<_> = planned.calls.iter().map(Call::ours).collect();
+    let statement = |(call, params)| -> waangu_tenancy::Call<'_> {
+        let call: &Call = call;
+        let params: &Vec<_> = params;
+        (call.work.ours(), params)
+    };
+    let calls: Vec<_> = planned.calls.iter().zip(&params).map(statement).collect();
+    let rows = tx.query_all_and_commit(&calls).await.told("together")?;
+    for (call, rows) in planned.calls.iter().zip(rows) {
+        // What writes gives no rows here; the primary key has seen to it.
+        if call.work.reads() {
+            check(call, rows.len())?;
+        }
+    }
+    Ok(())
 }
 
 fn number(touched: u64) -> usize {

@@ -4,7 +4,7 @@
 //! the order of the futures is the order on the wire. When one fails, PostgreSQL refuses those after
 //! it (25P02) without running them, and the first error in order is the one that counts.
 
-use futures_util::future::{OptionFuture, join5};
+use futures_util::future::{OptionFuture, join_all, join5};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row, Statement};
 use waangu_identity::{Proof, RequestContext};
@@ -35,16 +35,29 @@ pub(super) enum Stage {
     Commit,
 }
 
-/// What came back.
+/// A statement with its parameters.
+pub type Call<'a> = (&'a str, &'a [&'a (dyn ToSql + Sync)]);
+
+/// What came back: the rows of each statement, and how many the last one touched.
 #[derive(Debug, Default)]
 pub(super) struct Answer {
-    pub(super) rows: Vec<Row>,
+    pub(super) rows: Vec<Vec<Row>>,
     pub(super) count: u64,
 }
 
+impl Answer {
+    /// The rows of the only statement.
+    pub(super) fn only(self) -> Vec<Row> {
+        self.rows.into_iter().next().unwrap_or_default()
+    }
+}
+
+/// Most statements of one flight: up to so many futures `join_all` polls in their order.
+pub(super) const MOST: usize = 30;
+
 /// What to send.
 pub(super) struct Flight<'a> {
-    statement: Option<(&'a str, &'a [&'a (dyn ToSql + Sync)])>,
+    calls: Vec<Call<'a>>,
     counts: bool,
     commits: bool,
 }
@@ -53,7 +66,7 @@ impl<'a> Flight<'a> {
     /// Only what begins a transaction.
     pub(super) fn only_open() -> Self {
         Self {
-            statement: None,
+            calls: Vec::new(),
             counts: false,
             commits: false,
         }
@@ -62,7 +75,7 @@ impl<'a> Flight<'a> {
     /// Only the commit.
     pub(super) fn only_commit() -> Self {
         Self {
-            statement: None,
+            calls: Vec::new(),
             counts: false,
             commits: true,
         }
@@ -71,7 +84,16 @@ impl<'a> Flight<'a> {
     /// A statement that gives rows.
     pub(super) fn rows(sql: &'a str, params: &'a [&'a (dyn ToSql + Sync)]) -> Self {
         Self {
-            statement: Some((sql, params)),
+            calls: vec![(sql, params)],
+            counts: false,
+            commits: false,
+        }
+    }
+
+    /// Several statements that give rows, at most [`MOST`].
+    pub(super) fn all(calls: &[Call<'a>]) -> Self {
+        Self {
+            calls: calls.to_vec(),
             counts: false,
             commits: false,
         }
@@ -80,7 +102,7 @@ impl<'a> Flight<'a> {
     /// A statement that gives a number of rows.
     pub(super) fn count(sql: &'a str, params: &'a [&'a (dyn ToSql + Sync)]) -> Self {
         Self {
-            statement: Some((sql, params)),
+            calls: vec![(sql, params)],
             counts: true,
             commits: false,
         }
@@ -112,27 +134,26 @@ impl<'a> Flight<'a> {
         if let Some(own) = context.filter(|context| context.placement.tier == Tier::Schema) {
             conn.remember_schema(own.tenant);
         }
-        let mut statement = None;
-        if let Some((sql, _)) = self.statement {
-            // Names are looked up when a statement is prepared, so the search path must stand by then.
-            if context.is_some() && !conn.knows(sql) {
-                transmit(conn, context.take(), None, false, false).await?;
-            }
-            let prepared = conn.prepare(sql).await;
-            statement = Some(prepared.map_err(|error| (Stage::Statement, error))?);
+        // Names are looked up when a statement is prepared, so the search path must stand by then.
+        if context.is_some() && self.calls.iter().any(|(sql, _)| !conn.knows(sql)) {
+            transmit(conn, context.take(), &[], false, false).await?;
         }
-        let statement = match (&statement, self.statement) {
-            (Some(statement), Some((_, params))) => Some((statement, params)),
-            _ => None,
-        };
-        transmit(conn, context, statement, self.counts, self.commits).await
+        let mut calls = Vec::with_capacity(self.calls.len());
+        for (sql, params) in &self.calls {
+            let prepared = conn.prepare(sql).await;
+            calls.push((
+                prepared.map_err(|error| (Stage::Statement, error))?,
+                *params,
+            ));
+        }
+        transmit(conn, context, &calls, self.counts, self.commits).await
     }
 }
 
 async fn transmit(
     conn: &Conn,
     context: Option<&RequestContext>,
-    statement: Option<(&Statement, &[&(dyn ToSql + Sync)])>,
+    calls: &[(Statement, &[&(dyn ToSql + Sync)])],
     counts: bool,
     commits: bool,
 ) -> Result<Answer, (Stage, Error)> {
@@ -150,26 +171,18 @@ async fn transmit(
             let params: [&(dyn ToSql + Sync); 1] = [&schema];
             client.execute(conn.path(), &params).await
         });
-    let run = statement.map(|(statement, params)| async move {
+    let run = calls.iter().map(|(statement, params)| async move {
         if counts {
-            let count = client.execute(statement, params).await?;
-            return Ok(Answer {
-                count,
-                ..Answer::default()
-            });
+            return Ok((Vec::new(), client.execute(statement, params).await?));
         }
-        let rows = client.query(statement, params).await?;
-        Ok(Answer {
-            rows,
-            ..Answer::default()
-        })
+        Ok((client.query(statement, params).await?, 0))
     });
     let commit = commits.then(|| client.batch_execute(COMMIT));
     let (started, entered, pathed, ran, committed) = join5(
         OptionFuture::from(begin),
         OptionFuture::from(enter),
         OptionFuture::from(path),
-        OptionFuture::from(run),
+        join_all(run),
         OptionFuture::from(commit),
     )
     .await;
@@ -177,7 +190,12 @@ async fn transmit(
     started.transpose().map_err(failed(Stage::Begin))?;
     entered.transpose().map_err(failed(Stage::Enter))?;
     pathed.transpose().map_err(failed(Stage::Enter))?;
-    let answer = ran.transpose().map_err(failed(Stage::Statement))?;
+    let mut answer = Answer::default();
+    for one in ran {
+        let (rows, count) = one.map_err(failed(Stage::Statement))?;
+        answer.rows.push(rows);
+        answer.count = count;
+    }
     committed.transpose().map_err(failed(Stage::Commit))?;
-    Ok(answer.unwrap_or_default())
+    Ok(answer)
 }

@@ -10,7 +10,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{CopyOutStream, Error, Row, RowStream};
 use waangu_kernel::{Fault, fault};
 
-use super::flight::Flight;
+use super::flight::{Call, Flight, MOST};
 use super::{Progress, TenantTx, over};
 use crate::error::from_driver;
 
@@ -32,6 +32,38 @@ pub struct CopyOut<'t> {
 }
 
 impl TenantTx {
+    /// Runs statements that don't need each other's answers; they leave together, thirty at a time.
+    /// What comes back are the rows of each: a write that is to tell something says RETURNING.
+    ///
+    /// # Errors
+    /// As [`TenantTx::query`], of the first that fails; those after it have not run.
+    pub async fn query_all(&mut self, calls: &[Call<'_>]) -> Result<Vec<Vec<Row>>, Fault> {
+        let mut rows = Vec::with_capacity(calls.len());
+        for some in calls.chunks(MOST) {
+            rows.append(&mut self.run(&Flight::all(some)).await?.rows);
+        }
+        Ok(rows)
+    }
+
+    /// The same, and commits with the last of them.
+    ///
+    /// # Errors
+    /// As [`TenantTx::query_all`] and [`TenantTx::commit`].
+    pub async fn query_all_and_commit(
+        mut self,
+        calls: &[Call<'_>],
+    ) -> Result<Vec<Vec<Row>>, Fault> {
+        let last = calls.len().saturating_sub(1) / MOST * MOST;
+        let (before, last) = calls.split_at(last);
+        let mut rows = self.query_all(before).await?;
+        if last.is_empty() {
+            self.commit().await?;
+        } else {
+            rows.append(&mut self.run(&Flight::all(last).last()).await?.rows);
+        }
+        Ok(rows)
+    }
+
     /// Marks a point to go back to. The seal is older than it, so it survives the way back.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use waangu_identity::proof::Access;
 use waangu_kernel::placement::Tier;
-use waangu_tenancy::{Limits, Pools, TenantTx};
+use waangu_tenancy::{Call, Limits, Pools, TenantTx, ToSql, constraint};
 
 use crate::support::{Home, stock};
 
@@ -183,6 +183,41 @@ async fn nobody_is_served_from_a_database_that_has_drifted() {
     let mend = "alter table stock.product force row level security";
     admin.batch_execute(mend).await.unwrap();
     assert_eq!(serve(&pools).await.unwrap().len(), 1);
+}
+
+/// Statements that leave together must take effect in their order, stop at the first that fails, and
+/// stay in their transaction.
+#[tokio::test]
+async fn statements_that_leave_together_are_one_transaction() {
+    for tier in Tier::ALL {
+        let home = Home::new(tier).await;
+        let insert = "insert into product (id, name) values ($1, $2) returning id";
+        let ids: Vec<i64> = (1..=70).collect();
+        let params: Vec<[&(dyn ToSql + Sync); 2]> = ids
+            .iter()
+            .map(|id| -> [&(dyn ToSql + Sync); 2] { [id, &"many"] })
+            .collect();
+        let count = "select count(*) from product";
+        let mut calls: Vec<Call<'_>> = params.iter().map(|p| (insert, &p[..])).collect();
+        calls.insert(35, (count, &[]));
+        let tx = TenantTx::lazy(&home.pools, &home.context(Access::Write), soon());
+        let rows = tx.query_all_and_commit(&calls).await.unwrap();
+        assert_eq!(rows.len(), 71, "{tier}");
+        assert_eq!(rows[35][0].get::<_, i64>(0), 35, "{tier}");
+        assert_eq!(rows[70][0].get::<_, i64>(0), 70, "{tier}");
+
+        let again: [&(dyn ToSql + Sync); 2] = [&1_i64, &"twice"];
+        let late: [&(dyn ToSql + Sync); 2] = [&100_i64, &"late"];
+        let tx = TenantTx::lazy(&home.pools, &home.context(Access::Write), soon());
+        let failed = tx
+            .query_all_and_commit(&[(insert, &late), (insert, &again), (count, &[])])
+            .await
+            .unwrap_err();
+        assert_eq!(constraint(&failed), Some("product_pkey"), "{tier}");
+        assert_eq!(home.rows().await[0], 70, "{tier}: all or nothing");
+        let tx = TenantTx::lazy(&home.pools, &home.context(Access::Read), soon());
+        assert!(tx.query_all_and_commit(&[]).await.unwrap().is_empty());
+    }
 }
 
 /// A savepoint lets a request go on after a refusal; the tenant stays entered.
