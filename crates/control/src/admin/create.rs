@@ -7,11 +7,12 @@ use axum::response::Response;
 use serde_json::json;
 use waangu_api::Problem;
 use waangu_api::types::{Accepted, CreateTenant};
-use waangu_kernel::{CountryCode, Fault, ModuleId, ProfileId, Slug, TenantId, Tier, fault};
-use waangu_registry::{Country, Entitlement, NewTenant, StoredModule, Tenant, Tx};
+use waangu_kernel::entitlement::{Catalogue, Values};
+use waangu_kernel::{CountryCode, Fault, ModuleId, PlanId, ProfileId, Slug, TenantId, Tier, fault};
+use waangu_registry::{Country, NewTenant, StoredModule, Tenant, Tx};
 
 use super::call::{Begun, Call, Change};
-use super::operations;
+use super::{entitlements, operations};
 use crate::placement::{Question, choose};
 use crate::reply::{RawBody, Refusal};
 use crate::server::App;
@@ -69,7 +70,10 @@ async fn onboard(
         Some(modules) => modules,
         None => profile.modules.clone(),
     };
-    check_modules(&tx.list_modules().await?, &modules)?;
+    let installed = tx.list_modules().await?;
+    check_modules(&installed, &modules)?;
+    let catalogue = Catalogue::new(installed.iter().map(|stored| &stored.manifest));
+    entitlements::check_values(&catalogue, &wish.entitlements)?;
     let (regions, cells) = (tx.list_regions().await?, tx.list_cells().await?);
     let choice = choose(&Question {
         country: &country,
@@ -100,14 +104,19 @@ async fn onboard(
     for module in &modules {
         tx.put_activation(id, module, true).await?;
     }
-    for entitlement in &wish.entitlements {
-        tx.put_entitlement(id, entitlement).await?;
+    for (key, value) in &wish.entitlements {
+        tx.put_entitlement(id, key, value).await?;
+    }
+    if let Some(plan) = &wish.plan {
+        tx.put_tenant_plan(id, Some(plan)).await?;
     }
     let detail = json!({
         "country": new.country,
         "tier": new.tier,
         "cell": new.cell,
         "modules": modules,
+        "plan": wish.plan,
+        "entitlements": wish.entitlements,
         "reasons": new.reasons,
     });
     operations::open(app, change, "create", (id, &wish.slug), 1, &detail).await
@@ -122,7 +131,8 @@ struct Wish {
     profile: ProfileId,
     tier: Option<Tier>,
     modules: Option<Vec<ModuleId>>,
-    entitlements: Vec<Entitlement>,
+    plan: Option<PlanId>,
+    entitlements: Values,
 }
 
 impl Wish {
@@ -138,20 +148,6 @@ impl Wish {
                     .collect::<Result<_, _>>()
             })
             .transpose()?;
-        let entitlements = body
-            .entitlements
-            .into_iter()
-            .map(|(key, value)| {
-                super::entitlements::check_key(&key)?;
-                super::entitlements::check_value(&value)
-                    .map_err(|fault| fault.field("entitlements"))?;
-                Ok(Entitlement {
-                    key,
-                    value,
-                    origin: "override".to_owned(),
-                })
-            })
-            .collect::<Result<_, Fault>>()?;
         Ok(Self {
             slug: body.slug.parse()?,
             name: check_name(body.name)?,
@@ -160,9 +156,15 @@ impl Wish {
             profile: profile.parse()?,
             tier: body.tier.as_deref().map(str::parse).transpose()?,
             modules,
-            entitlements,
+            plan: body.plan.as_deref().map(plan_id).transpose()?,
+            entitlements: body.entitlements,
         })
     }
+}
+
+/// A plan's id in a request body.
+pub(super) fn plan_id(text: &str) -> Result<PlanId, Fault> {
+    text.parse().map_err(|fault: Fault| fault.field("plan"))
 }
 
 /// A name for people: not empty, not endless, without control characters.

@@ -13,7 +13,7 @@ use waangu_kernel::{Fault, Slug, TenantId, fault};
 use waangu_registry::{Desired, StoredReply, Tenant, TenantPatch, Tx};
 
 use super::call::{Begun, Call, Change, etag, reply};
-use super::{create, operations, view};
+use super::{create, entitlements, operations, view};
 use crate::reply::{Path, RawBody, Refusal};
 use crate::server::App;
 
@@ -53,9 +53,10 @@ pub(super) async fn list(
     let tx = session.begin().await?;
     let page = tx.list_tenants(after, limit).await?;
     let cells = tx.list_cells().await?;
+    let catalogue = entitlements::catalogue(&tx).await?;
     let mut items = Vec::with_capacity(page.tenants.len());
     for tenant in page.tenants {
-        items.push(view::tenant(&tx, &app.config, &cells, tenant).await?);
+        items.push(view::tenant(&tx, &app.config, &cells, &catalogue, tenant).await?);
     }
     Ok(Json(TenantList {
         items,
@@ -94,7 +95,7 @@ pub(super) async fn placement(
     Ok(Json(view::placement(&tenant, &tx.list_cells().await?)))
 }
 
-/// Changes name and parent.
+/// Changes name, parent and plan.
 #[utoipa::path(patch, path = "/tenants/{slug}", operation_id = "tenants.update", tag = "tenants",
     params(("slug" = String, Path)), request_body = PatchTenant,
     responses((status = 200, body = TenantView, headers(("ETag" = String))),
@@ -133,7 +134,12 @@ pub(super) async fn patch(
             },
         )
         .await?;
-    let detail = json!({ "name": name, "parent": wish.parent });
+    if let Some(text) = wish.plan.as_deref() {
+        let plan = (!text.is_empty()).then(|| create::plan_id(text));
+        let plan = plan.transpose()?;
+        change.tx.put_tenant_plan(tenant.id, plan.as_ref()).await?;
+    }
+    let detail = json!({ "name": name, "parent": wish.parent, "plan": wish.plan });
     let empty = reply(axum::http::StatusCode::OK, None, &json!({}))?;
     change
         .commit("tenant.update", (tenant.id, &slug), &detail, empty)
@@ -245,9 +251,10 @@ async fn want(app: &App, call: &Call, slug: &str, desired: Desired) -> Result<St
 }
 
 async fn tagged(tx: &Tx<'_>, app: &App, tenant: Tenant) -> Result<Response, Fault> {
-    let tag = etag(tenant.generation);
+    let tag = etag(&tenant);
     let cells = tx.list_cells().await?;
-    let view = view::tenant(tx, &app.config, &cells, tenant).await?;
+    let catalogue = entitlements::catalogue(tx).await?;
+    let view = view::tenant(tx, &app.config, &cells, &catalogue, tenant).await?;
     Ok(([(ETAG, tag)], Json(view)).into_response())
 }
 
