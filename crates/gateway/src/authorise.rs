@@ -6,7 +6,7 @@
 
 use http::Method;
 use waangu_kernel::manifest::Scope;
-use waangu_kernel::{ModuleId, Permission, UserId, fault};
+use waangu_kernel::{Fault, ModuleId, Permission, UserId, fault};
 
 use crate::problem::Refusal;
 use crate::snapshot::Tenant;
@@ -23,6 +23,15 @@ pub(crate) struct Grant {
     pub(crate) scope: Scope,
 }
 
+/// Refuses a tenant that is not served.
+pub(crate) fn require_active(tenant: &Tenant) -> Result<(), Fault> {
+    if tenant.route.active {
+        return Ok(());
+    }
+    let detail = format!("tenant `{}` is not active", tenant.route.slug);
+    Err(fault::TENANT_NOT_ACTIVE.fault(detail))
+}
+
 /// Decides.
 pub(crate) fn authorise(
     tenant: &Tenant,
@@ -32,10 +41,7 @@ pub(crate) fn authorise(
     method: &Method,
     path: &str,
 ) -> Result<Grant, Refusal> {
-    if !tenant.route.active {
-        let detail = format!("tenant `{}` is not active", tenant.route.slug);
-        return Err(fault::TENANT_NOT_ACTIVE.fault(detail).into());
-    }
+    require_active(tenant)?;
     let module = modules
         .get(id)
         .ok_or_else(|| fault::ROUTE_NOT_FOUND.fault("no module with this name is installed"))?;

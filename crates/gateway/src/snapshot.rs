@@ -16,8 +16,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use waangu_kernel::entitlement::{Layers, REQUESTS_PER_MINUTE};
 use waangu_kernel::{Slug, TenantId};
-use waangu_registry::{RouteChange, StoredModule, TenantRoute};
+use waangu_registry::{RouteChange, Sets, StoredModule, TenantRoute};
 
 use crate::config::Limits;
 use crate::limit::Share;
@@ -38,12 +39,33 @@ pub(crate) struct Tenant {
     pub(crate) share: Arc<Share>,
 }
 
+impl Tenant {
+    /// Its flags and limits, beside what its plan and its profile give.
+    pub(crate) fn layers<'a>(&'a self, sets: &'a Sets) -> Layers<'a> {
+        let route = &self.route;
+        Layers {
+            plan: route.plan.as_ref().and_then(|plan| sets.plans.get(plan)),
+            profile: route
+                .profile
+                .as_ref()
+                .and_then(|profile| sets.profiles.get(profile)),
+            own: route.own.as_ref(),
+        }
+    }
+
+    /// Whether a module is on.
+    pub(crate) fn has(&self, module: &str) -> bool {
+        self.route.modules.iter().any(|on| on.as_str() == module)
+    }
+}
+
 /// Everything known.
 pub struct Snapshot {
     by_id: papaya::HashMap<TenantId, Arc<Tenant>>,
     by_slug: papaya::HashMap<Slug, Arc<Tenant>>,
     kin: Kin,
     modules: ArcSwap<Modules>,
+    sets: ArcSwap<Sets>,
     loaded: AtomicBool,
     limits: Limits,
     /// Changes are applied one batch at a time; readers don't take it.
@@ -57,6 +79,7 @@ impl Snapshot {
             by_slug: papaya::HashMap::new(),
             kin: Kin::default(),
             modules: ArcSwap::from_pointee(Modules::default()),
+            sets: ArcSwap::from_pointee(Sets::default()),
             loaded: AtomicBool::new(false),
             limits,
             writing: Mutex::new(()),
@@ -83,6 +106,25 @@ impl Snapshot {
         if !self.modules.load().is_made_of(stored) {
             self.modules.store(Arc::new(Modules::new(stored)));
         }
+    }
+
+    /// What plans and profiles give.
+    pub(crate) fn sets(&self) -> Arc<Sets> {
+        self.sets.load_full()
+    }
+
+    /// Takes over what plans and profiles give. Cheap when nothing has changed.
+    pub fn furnish(&self, sets: Sets) {
+        if **self.sets.load() != sets {
+            self.sets.store(Arc::new(sets));
+        }
+    }
+
+    /// How many requests a tenant has in a minute; `None` is as many as it likes.
+    pub(crate) fn requests_per_minute(&self, tenant: &Tenant) -> Option<u64> {
+        let (modules, sets) = (self.modules.load(), self.sets.load());
+        let limit = modules.catalogue().get(REQUESTS_PER_MINUTE)?;
+        tenant.layers(&sets).limit(limit)
     }
 
     /// Takes over all tenants: the changes are the whole truth, what they don't name is gone.
@@ -194,6 +236,9 @@ mod tests {
             },
             modules: Vec::new(),
             grants: HashMap::new(),
+            plan: None,
+            profile: None,
+            own: None,
         }))
     }
 

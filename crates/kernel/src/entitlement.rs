@@ -194,6 +194,15 @@ impl Catalogue {
     pub fn new<'m>(manifests: impl IntoIterator<Item = &'m Manifest>) -> Self {
         let mut all = platform();
         all.extend(manifests.into_iter().flat_map(declared));
+        Self::of(all)
+    }
+
+    /// Those of one module alone.
+    pub fn of_module(manifest: &Manifest) -> Self {
+        Self::of(declared(manifest))
+    }
+
+    fn of(all: Vec<Declaration>) -> Self {
         Self(all.into_iter().map(|one| (one.key.clone(), one)).collect())
     }
 

@@ -43,7 +43,7 @@ impl Edge {
         let grant = authorise(&tenant, &modules, caller.user, &module, method, path)?;
         trail.module = Some(module.clone());
         trail.route = Some(grant.template.clone());
-        let share = tenant.share.enter()?;
+        let share = self.enter(&tenant)?;
         let target = self.config.modules.get(&module).copied();
         let target = target.ok_or_else(|| {
             fault::MODULE_UNAVAILABLE
@@ -72,7 +72,7 @@ impl Edge {
     }
 
     /// Whose data is asked for, and by whom.
-    async fn parties(
+    pub(super) async fn parties(
         &self,
         arrived: &Arrived<'_>,
         slug: Option<Slug>,
@@ -117,6 +117,11 @@ impl Edge {
             .clock
             .unix_seconds()
             .saturating_add(MAX_LIFETIME_SECONDS);
+        let (modules, sets) = (self.snapshot.modules(), self.snapshot.sets());
+        let flags = modules
+            .get(&module)
+            .map(|installed| installed.flags(&tenant.layers(&sets)))
+            .unwrap_or_default();
         let proof = self.proof.prove(&ProofClaims {
             login: &access.login(&module),
             tenant: tenant.route.id.number(),
@@ -136,6 +141,7 @@ impl Edge {
             permissions: grant.permissions,
             access,
             places,
+            flags,
             expires,
             proof,
             visited: None,

@@ -174,6 +174,9 @@ mod tests {
             },
             modules: vec!["inventory".parse().unwrap()],
             grants: HashMap::new(),
+            plan: None,
+            profile: None,
+            own: None,
         }
     }
 

@@ -10,6 +10,7 @@ mod bodies;
 mod client;
 #[cfg(test)]
 mod feed;
+mod flags;
 #[cfg(test)]
 mod hosts;
 #[cfg(test)]
