@@ -24,8 +24,8 @@ pub struct Quota<'q> {
     pub limit: &'q str,
     /// The field of the request that is to blame when there is no room.
     pub field: &'static str,
-    /// Takes the tenant's turn, so that two requests at once can't both have the last place. It runs
-    /// only where there is a limit, and holds until the transaction ends.
+    /// Takes the tenant's turn for `$1`, so that two requests at once can't both have the last place.
+    /// It runs only where there is a limit, and holds until the transaction ends.
     pub turn: &'static str,
     /// Counts what the tenant has, but no further than `$1`, in a column `held` of type bigint.
     pub count: &'static str,
@@ -80,15 +80,20 @@ impl<'a> Flags<'a> {
     }
 
     /// Refuses one more of something the tenant has as much of as it may. Ask in the transaction that
-    /// adds it, before it is added.
+    /// adds it, before it is added; `subject` is what it will be called.
     ///
     /// # Errors
     /// `limit-reached`; `internal` as [`Flags::bool`]; the transaction's own.
-    pub async fn check_room(&self, tx: &mut TenantTx, quota: &Quota<'_>) -> Result<(), Fault> {
+    pub async fn check_room(
+        &self,
+        tx: &mut TenantTx,
+        quota: &Quota<'_>,
+        subject: &str,
+    ) -> Result<(), Fault> {
         let Some(limit) = self.limit(quota.limit)? else {
             return Ok(());
         };
-        tx.execute(quota.turn, &[]).await?;
+        tx.execute(quota.turn, &[&subject]).await?;
         let most = i64::try_from(limit).unwrap_or(i64::MAX);
         let row = tx.query_opt(quota.count, &[&most]).await?;
         let held: i64 = row

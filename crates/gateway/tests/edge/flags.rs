@@ -181,11 +181,8 @@ async fn mistakes_have_the_shape_that_openfeature_expects() {
         )
     };
     let fine = r#"{"context":{}}"#;
-    for key in ["nothing", "ledger.batch", "inventory.", "%00"] {
+    for key in ["nothing", "ledger.batch", "inventory."] {
         let got = evaluate(&stage, "acme", &format!("/{key}"), fine, "").await;
-        if got.status == 400 {
-            continue; // Refused before it is a flag's name.
-        }
         assert_eq!(code(&got), (404, "FLAG_NOT_FOUND".to_owned()), "{key}");
         assert_eq!(got.json()["key"], key);
     }
