@@ -11,7 +11,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -20,6 +19,7 @@ use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::timeout;
+use waangu_identity::sha256_hex;
 use waangu_kernel::entitlement::{Declaration, Kind, Layers, Origin};
 use waangu_kernel::{Fault, Slug, fault};
 
@@ -215,12 +215,7 @@ fn unknown(key: &str) -> Result<Reply, Refusal> {
 /// All flags, or 304 to somebody who has them.
 fn bulk(asked: &HeaderMap, flags: &Bulk<'_>) -> Result<Reply, Refusal> {
     let text = text(flags)?;
-    let hash = digest(&SHA256, text.as_bytes());
-    let hash = hash.as_ref().iter().take(16);
-    let tag = format!(
-        "\"{}\"",
-        hash.map(|byte| format!("{byte:02x}")).collect::<String>()
-    );
+    let tag = format!("\"{}\"", sha256_hex(text.as_bytes()));
     let known = matches(asked, &tag);
     let mut reply = if known {
         problem::json(StatusCode::NOT_MODIFIED, JSON, String::new(), &Method::HEAD)

@@ -17,6 +17,18 @@ pub(super) async fn new_entitlements(matrix: &mut Matrix<'_>) {
     matrix
         .tenant("entitlement key of 81 characters", long)
         .await;
+    for (what, value) in [
+        ("limit that is a text", json!("5")),
+        ("limit below zero", json!(-1)),
+        ("limit that is a fraction", json!(1.5)),
+        ("limit that is too large", json!(1_u64 << 53)),
+    ] {
+        let mistake = json!({ "entitlements": { "users": value } });
+        matrix.tenant(what, mistake).await;
+    }
+    for (what, plan) in [("unknown plan", "platinum"), ("impossible plan", "Gold!")] {
+        matrix.tenant(what, json!({ "plan": plan })).await;
+    }
     let null = json!({ "entitlements": { "note": "a\u{0}b" } });
     matrix
         .tenant("entitlement with a null character", null)
@@ -55,6 +67,30 @@ pub(super) async fn entitlements_and_modules(matrix: &mut Matrix<'_>) {
             "PUT",
             format!("{base}/max"),
             json!({ "value": { "a\u{0}": [1] } }),
+        ),
+        (
+            "put of another type",
+            "PUT",
+            format!("{base}/users"),
+            json!({ "value": true }),
+        ),
+        (
+            "plan with an unknown key",
+            "PUT",
+            "/plans/bad-plan".to_owned(),
+            json!({ "entitlements": { "usres": 5 } }),
+        ),
+        (
+            "plan with a value of another type",
+            "PUT",
+            "/plans/bad-plan".to_owned(),
+            json!({ "entitlements": { "inventory.batch_moves": "yes" } }),
+        ),
+        (
+            "plan with an impossible id",
+            "PUT",
+            "/plans/Bad".to_owned(),
+            json!({}),
         ),
         (
             "put for nobody",
