@@ -176,12 +176,23 @@ impl Declaration {
             )));
         }
         // PostgreSQL's JSON can't hold it.
-        if text.contains("\\u0000") {
+        if has_null(value) {
             return Err(
                 fault::ENTITLEMENT_TYPE.fault("a value must not have a null character (U+0000)")
             );
         }
         Ok(())
+    }
+}
+
+fn has_null(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(has_null),
+        Value::Object(fields) => fields
+            .iter()
+            .any(|(name, value)| name.contains('\0') || has_null(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
 
@@ -345,6 +356,34 @@ mod tests {
                     prop_assert!(declaration.check(&value).is_ok());
                 }
             }
+        }
+    }
+
+    /// A value that PostgreSQL can't store would be a failure of ours; one without end would travel in
+    /// each request.
+    #[test]
+    fn values_can_be_stored_and_carried() {
+        let declaration = Declaration {
+            key: "crm.theme".to_owned(),
+            kind: Kind::Json,
+            default: Value::Null,
+            unit: None,
+            description: String::new(),
+        };
+        assert!(declaration.check(&json!({ "a": ["b", 1] })).is_ok());
+        assert!(
+            declaration.check(&json!("\\u0000")).is_ok(),
+            "a backslash is a text"
+        );
+        assert!(declaration.check(&json!("x".repeat(MAX_VALUE - 2))).is_ok());
+        for refused in [
+            json!("a\u{0}"),
+            json!({ "a\u{0}": 1 }),
+            json!([["\u{0}"]]),
+            json!("x".repeat(MAX_VALUE - 1)),
+        ] {
+            let code = declaration.check(&refused).map_err(|fault| fault.code());
+            assert_eq!(code, Err("entitlement-type"), "{refused}");
         }
     }
 

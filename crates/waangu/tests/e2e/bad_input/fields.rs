@@ -29,10 +29,6 @@ pub(super) async fn new_entitlements(matrix: &mut Matrix<'_>) {
     for (what, plan) in [("unknown plan", "platinum"), ("impossible plan", "Gold!")] {
         matrix.tenant(what, json!({ "plan": plan })).await;
     }
-    let null = json!({ "entitlements": { "note": "a\u{0}b" } });
-    matrix
-        .tenant("entitlement with a null character", null)
-        .await;
 }
 
 pub(super) async fn entitlements_and_modules(matrix: &mut Matrix<'_>) {
@@ -55,18 +51,6 @@ pub(super) async fn entitlements_and_modules(matrix: &mut Matrix<'_>) {
             "PUT",
             format!("{base}/max"),
             json!({ "value": 1, "origin": "plan" }),
-        ),
-        (
-            "put of a null character",
-            "PUT",
-            format!("{base}/max"),
-            json!({ "value": "\u{0}" }),
-        ),
-        (
-            "put of a null character in a key",
-            "PUT",
-            format!("{base}/max"),
-            json!({ "value": { "a\u{0}": [1] } }),
         ),
         (
             "put of another type",
