@@ -1,4 +1,4 @@
-//! Reading JSON bodies so that a mistake is named: which field, and what about it.
+//! Reading JSON bodies and query strings so that a mistake is named: which field, and what about it.
 
 use serde::de::DeserializeOwned;
 use waangu_kernel::{Fault, fault};
@@ -58,6 +58,26 @@ fn mistake(error: &serde_path_to_error::Error<serde_json::Error>) -> Fault {
         fault
     } else {
         fault.field(field)
+    }
+}
+
+/// What is wrong with a query string, by axum's rejection of it: its source is `serde_path_to_error`'s
+/// `name: what is wrong`.
+pub fn query_mistake(rejection: &dyn std::error::Error) -> Fault {
+    let message = rejection
+        .source()
+        .map_or_else(|| rejection.to_string(), ToString::to_string);
+    if let Some((_, rest)) = message.split_once("unknown field `") {
+        let name = rest.split('`').next().unwrap_or_default().to_owned();
+        return fault::INVALID_FIELD
+            .fault(format!("there is no parameter `{}`", fault::excerpt(&name)))
+            .field(name);
+    }
+    match message.split_once(": ") {
+        Some((name, why)) if !name.contains(' ') => fault::INVALID_FIELD
+            .fault(why.to_owned())
+            .field(name.to_owned()),
+        _ => fault::MALFORMED_REQUEST.fault(message),
     }
 }
 

@@ -7,8 +7,10 @@ use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 
 mod entitlements;
+mod trial;
 
 pub use entitlements::{DeclarationView, EntitlementView, PlanView, PutEntitlement, PutPlan};
+pub use trial::{Rehearsed, Trial};
 
 /// `POST /tenants`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]

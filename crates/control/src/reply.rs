@@ -67,6 +67,25 @@ where
     }
 }
 
+/// The query string. A mistake in it names the parameter.
+#[derive(Debug)]
+pub(crate) struct Query<T>(pub(crate) T);
+
+impl<T, S> FromRequestParts<S> for Query<T>
+where
+    T: DeserializeOwned,
+    S: Send + Sync,
+{
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Refusal> {
+        match axum::extract::Query::try_from_uri(&parts.uri) {
+            Ok(axum::extract::Query(query)) => Ok(Self(query)),
+            Err(rejection) => Err(waangu_api::query_mistake(&rejection).into()),
+        }
+    }
+}
+
 /// A body as it came, with its content type, to be parsed by the handler: the idempotency
 /// fingerprint is over these very bytes.
 #[derive(Debug)]

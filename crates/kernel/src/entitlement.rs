@@ -168,21 +168,47 @@ impl Declaration {
                 fault::ENTITLEMENT_TYPE.fault(format!("`{}` takes {wanted}", excerpt(&self.key)))
             );
         }
-        let text = value.to_string();
-        if text.len() > MAX_VALUE {
-            return Err(fault::ENTITLEMENT_TYPE.fault(format!(
-                "a value has at most {MAX_VALUE} bytes as JSON, this one has {}",
-                text.len()
-            )));
-        }
-        // PostgreSQL's JSON can't hold it.
-        if has_null(value) {
-            return Err(
-                fault::ENTITLEMENT_TYPE.fault("a value must not have a null character (U+0000)")
-            );
-        }
-        Ok(())
+        check_value(value)
     }
+}
+
+/// Refuses what can't be a key, whoever may declare it.
+///
+/// # Errors
+/// `entitlement-unknown`.
+pub fn check_key(key: &str) -> Result<(), Fault> {
+    let fine = (1..=80).contains(&key.len())
+        && key.starts_with(|c: char| c.is_ascii_lowercase())
+        && key
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "._".contains(c));
+    if fine {
+        return Ok(());
+    }
+    Err(fault::ENTITLEMENT_UNKNOWN.fault(format!(
+        "`{}` can't be a key: module.key, or one of the platform's own",
+        excerpt(key)
+    )))
+}
+
+/// Refuses a value that can't be stored and carried, whatever the type.
+///
+/// # Errors
+/// `entitlement-type`.
+pub fn check_value(value: &Value) -> Result<(), Fault> {
+    let length = value.to_string().len();
+    if length > MAX_VALUE {
+        return Err(fault::ENTITLEMENT_TYPE.fault(format!(
+            "a value has at most {MAX_VALUE} bytes as JSON, this one has {length}"
+        )));
+    }
+    // PostgreSQL's JSON can't hold it.
+    if has_null(value) {
+        return Err(
+            fault::ENTITLEMENT_TYPE.fault("a value must not have a null character (U+0000)")
+        );
+    }
+    Ok(())
 }
 
 fn has_null(value: &Value) -> bool {

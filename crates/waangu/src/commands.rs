@@ -14,6 +14,7 @@ use crate::failure::{Failure, Of as _};
 use crate::output::{line, print};
 
 mod flags;
+mod import;
 mod people;
 mod tree;
 
@@ -62,6 +63,7 @@ fn admin(global: &Global) -> Result<Client, Failure> {
 pub(crate) async fn tenant(global: &Global, command: TenantCommand) -> Result<(), Failure> {
     match command {
         TenantCommand::Create(wish) => create(global, wish).await,
+        TenantCommand::Import(wish) => import::run(global, wish).await,
         TenantCommand::List => {
             let items = all_tenants(&admin(global)?).await?;
             print_tenants(global, &items)

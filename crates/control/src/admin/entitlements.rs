@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use serde_json::json;
 use waangu_api::Problem;
 use waangu_api::types::{DeclarationView, EntitlementView, List, PutEntitlement};
-use waangu_kernel::entitlement::{Catalogue, Declaration, USERS, Values, platform};
+use waangu_kernel::entitlement::{Catalogue, Declaration, USERS, Values, check_key, platform};
 use waangu_kernel::{Fault, TenantId, fault};
 use waangu_registry::{Held, Tx};
 
@@ -123,7 +123,7 @@ pub(super) async fn delete(
     if let Begun::Fresh(change) = Change::begin(&mut session, &call, &[]).await? {
         let tenant = change.tx.lock_tenant(&slug).await?;
         call.check_version(&tenant)?;
-        if !change.tx.delete_entitlement(tenant.id, &key).await? {
+        if check_key(&key).is_err() || !change.tx.delete_entitlement(tenant.id, &key).await? {
             return Err(fault::ENTITLEMENT_NOT_FOUND
                 .fault(format!(
                     "the tenant has no value of its own for `{}`",

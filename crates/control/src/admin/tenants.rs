@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::header::ETAG;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
@@ -14,7 +14,7 @@ use waangu_registry::{Desired, StoredReply, Tenant, TenantPatch, Tx};
 
 use super::call::{Begun, Call, Change, etag, reply};
 use super::{create, entitlements, operations, view};
-use crate::reply::{Path, RawBody, Refusal};
+use crate::reply::{Path, Query, RawBody, Refusal};
 use crate::server::App;
 
 /// Tenants on a page if the caller does not say.
@@ -27,10 +27,8 @@ const PAGE: i64 = 50;
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     _call: Call,
-    query: Result<Query<PageQuery>, axum::extract::rejection::QueryRejection>,
+    Query(query): Query<PageQuery>,
 ) -> Result<Json<TenantList>, Refusal> {
-    let Query(query) =
-        query.map_err(|rejection| fault::INVALID_FIELD.fault(rejection.body_text()))?;
     let limit = query.limit.unwrap_or(PAGE);
     if !(1..=200).contains(&limit) {
         return Err(fault::INVALID_FIELD

@@ -11,7 +11,7 @@ const TREE: &[(&str, &[&str])] = &[
     (
         "tenant",
         &[
-            "create", "list", "show", "tree", "suspend", "resume", "delete",
+            "create", "import", "list", "show", "tree", "suspend", "resume", "delete",
         ],
     ),
     ("module", &["list", "enable", "disable"]),

@@ -28,6 +28,8 @@ mod guessing;
 #[cfg(test)]
 mod idempotency;
 #[cfg(test)]
+mod import;
+#[cfg(test)]
 mod openapi;
 #[cfg(test)]
 mod parts_killed;
