@@ -120,8 +120,7 @@ async fn bear(
     };
     let installed = tx.list_modules().await?;
     check_modules(&installed, &modules)?;
-    let catalogue = Catalogue::new(installed.iter().map(|stored| &stored.manifest));
-    entitlements::check_values(&catalogue, &wish.entitlements)?;
+    check_values(&installed, &wish.entitlements)?;
     let (regions, cells) = (tx.list_regions().await?, tx.list_cells().await?);
     let choice = choose(&Question {
         country: &country,
@@ -152,12 +151,7 @@ async fn bear(
     for module in &modules {
         tx.put_activation(id, module, true).await?;
     }
-    for (key, value) in &wish.entitlements {
-        tx.put_entitlement(id, key, value).await?;
-    }
-    if let Some(plan) = &wish.plan {
-        tx.put_tenant_plan(id, Some(plan)).await?;
-    }
+    subscribe(tx, id, wish.plan.as_ref(), &wish.entitlements).await?;
     let detail = json!({
         "country": new.country,
         "tier": new.tier,
@@ -168,6 +162,28 @@ async fn bear(
         "reasons": new.reasons,
     });
     Ok((id, detail))
+}
+
+/// Refuses flags and limits that nobody declares.
+fn check_values(installed: &[StoredModule], values: &Values) -> Result<(), Fault> {
+    let catalogue = Catalogue::new(installed.iter().map(|stored| &stored.manifest));
+    entitlements::check_values(&catalogue, values)
+}
+
+/// Gives a new tenant its plan, and flags and limits of its own.
+async fn subscribe(
+    tx: &Tx<'_>,
+    id: TenantId,
+    plan: Option<&PlanId>,
+    own: &Values,
+) -> Result<(), Fault> {
+    for (key, value) in own {
+        tx.put_entitlement(id, key, value).await?;
+    }
+    match plan {
+        Some(plan) => tx.put_tenant_plan(id, Some(plan)).await,
+        None => Ok(()),
+    }
 }
 
 /// What was asked for, parsed.

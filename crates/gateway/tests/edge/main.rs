@@ -10,6 +10,7 @@ mod bodies;
 mod client;
 #[cfg(test)]
 mod feed;
+#[cfg(test)]
 mod flags;
 #[cfg(test)]
 mod hosts;

@@ -11,23 +11,28 @@ use waangu_registry::{Feed, RouteChange, Session, Tenant, TenantRoute};
 use crate::support::{code, create, parsed, session, slug, world};
 
 fn values(json: serde_json::Value) -> Values {
-    serde_json::from_value(json).unwrap()
+    serde_json::from_value(json).expect("the registry answers")
 }
 
 async fn put_plan(session: &mut Session, id: &PlanId, held: &Values) -> bool {
-    let tx = session.begin().await.unwrap();
-    let new = tx.put_plan(id, &BTreeMap::new(), held).await.unwrap();
-    tx.commit().await.unwrap();
+    let tx = session.begin().await.expect("the registry answers");
+    let new = tx
+        .put_plan(id, &BTreeMap::new(), held)
+        .await
+        .expect("the registry answers");
+    tx.commit().await.expect("the registry answers");
     new
 }
 
 async fn tenant(session: &mut Session) -> Tenant {
-    let tx = session.begin().await.unwrap();
-    tx.get_tenant(&slug("acme")).await.unwrap()
+    let tx = session.begin().await.expect("the registry answers");
+    tx.get_tenant(&slug("acme"))
+        .await
+        .expect("the registry answers")
 }
 
 async fn route(feed: &mut Feed, id: TenantId) -> Option<TenantRoute> {
-    let changes = feed.read().await.unwrap();
+    let changes = feed.read().await.expect("the registry answers");
     changes.into_iter().find_map(|change| match change {
         RouteChange::Put(route) if route.id == id => Some(*route),
         RouteChange::Put(_) | RouteChange::Gone(..) => None,

@@ -21,7 +21,7 @@ use waangu_kernel::fault;
 
 use self::file::{Wish, Wishes};
 use self::order::{Order, order};
-use self::report::{Line, Mistake, Report, Status};
+use self::report::{Mistake, Outcome, Report, Status};
 use super::admin;
 use crate::cli::{Global, TenantImport};
 use crate::failure::Failure;
@@ -77,7 +77,7 @@ async fn all(
     let begun = Instant::now();
     let bar = bar(wishes.wishes.len(), mode);
     let order = order(&wishes.wishes);
-    let mut ended: HashMap<usize, Line> = HashMap::new();
+    let mut ended: HashMap<usize, Outcome> = HashMap::new();
     let mut ready: VecDeque<usize> = order.roots.iter().copied().collect();
     let mut running = FuturesUnordered::new();
     loop {
@@ -109,20 +109,20 @@ async fn all(
 }
 
 /// One line, with its parent in the file and what became of it.
-async fn one(client: &Client, wish: &Wish, mode: Mode, parent: Option<(&Wish, Status)>) -> Line {
+async fn one(client: &Client, wish: &Wish, mode: Mode, parent: Option<(&Wish, Status)>) -> Outcome {
     let done = match mode {
         Mode::Make => make(client, &wish.body).await,
         Mode::Check => check(client, &wish.body, parent).await,
     };
     match done {
-        Ok((status, placement)) => Line {
+        Ok((status, placement)) => Outcome {
             line: wish.line,
             slug: wish.body.slug.clone(),
             status,
             placement: Some(placement),
             mistake: None,
         },
-        Err(mistake) => Line::failed(wish.line, wish.body.slug.clone(), mistake),
+        Err(mistake) => Outcome::failed(wish.line, wish.body.slug.clone(), mistake),
     }
 }
 
@@ -275,7 +275,7 @@ where
 }
 
 /// Cells that have less room than the possible tenants need: each line was checked by itself.
-async fn crowded(client: &Client, lines: &[Line]) -> Result<Vec<String>, Failure> {
+async fn crowded(client: &Client, lines: &[Outcome]) -> Result<Vec<String>, Failure> {
     let mut wanted: BTreeMap<&str, i64> = BTreeMap::new();
     for line in lines.iter().filter(|line| line.status == Status::Possible) {
         if let Some(place) = &line.placement {

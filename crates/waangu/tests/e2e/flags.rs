@@ -167,8 +167,9 @@ async fn the_users_limit_holds_when_many_come_at_once() {
     let (made, full): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 201);
     // `root` was there before.
     assert_eq!(made.len(), 3, "{answers:?}");
-    full.iter()
-        .for_each(|answer| answer.refused(409, "limit-reached"));
+    for answer in full {
+        answer.refused(409, "limit-reached");
+    }
     let all = platform.operate("GET", path, None).await.expect(200);
     assert_eq!(all["items"].as_array().unwrap().len(), 4);
     set(platform, "flags-people", "users", &json!(5)).await;

@@ -2,7 +2,7 @@
 //! on the way.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ fn file(folder: &Folder, text: &str) -> PathBuf {
     path
 }
 
-async fn import(platform: &Platform, file: &PathBuf, more: &[&str]) -> Ran {
+async fn import(platform: &Platform, file: &Path, more: &[&str]) -> Ran {
     let mut words = vec![
         "--output",
         "json",

@@ -10,7 +10,7 @@ use csv::{ByteRecord, Position, ReaderBuilder, Trim};
 use waangu_api::types::CreateTenant;
 use waangu_kernel::{CountryCode, Fault, Slug};
 
-use super::report::{Line, Mistake};
+use super::report::{Mistake, Outcome};
 use crate::failure::{Failure, Of as _};
 
 /// The columns, as in `POST /tenants`.
@@ -25,7 +25,7 @@ const NEEDED: [&str; 2] = ["slug", "country"];
 #[derive(Debug, Default)]
 pub(super) struct Wishes {
     pub(super) wishes: Vec<Wish>,
-    pub(super) mistakes: Vec<Line>,
+    pub(super) mistakes: Vec<Outcome>,
 }
 
 /// One tenant to be made.
@@ -66,10 +66,10 @@ fn parse(bytes: &[u8]) -> Result<Wishes, String> {
                     lines_by_slug.insert(slug.clone(), first);
                     let why = format!("line {first} has this slug, too");
                     let mistake = Mistake::new("slug-taken", Some("slug"), why);
-                    found.mistakes.push(Line::failed(line, slug, mistake));
+                    found.mistakes.push(Outcome::failed(line, slug, mistake));
                 }
             },
-            Err(mistake) => found.mistakes.push(Line::failed(line, slug, mistake)),
+            Err(mistake) => found.mistakes.push(Outcome::failed(line, slug, mistake)),
         }
     }
     Ok(found)
@@ -160,7 +160,10 @@ fn wish(columns: &[&str], record: &ByteRecord) -> Result<CreateTenant, Mistake> 
 mod tests {
     use super::*;
 
-    fn told(text: &[u8]) -> (Vec<(u64, String)>, Vec<(u64, String, String)>) {
+    /// Line, code and field.
+    type Told = (u64, String, String);
+
+    fn told(text: &[u8]) -> (Vec<(u64, String)>, Vec<Told>) {
         let found = parse(text).unwrap();
         let wishes = found
             .wishes

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::file::Wish;
-use super::report::{Line, Mistake};
+use super::report::{Mistake, Outcome};
 
 /// Who waits for whom.
 #[derive(Debug, Default)]
@@ -15,7 +15,7 @@ pub(super) struct Order {
     /// The parent in the file, by child.
     pub(super) parent: HashMap<usize, usize>,
     /// Those who would wait for ever.
-    pub(super) mistakes: Vec<Line>,
+    pub(super) mistakes: Vec<Outcome>,
 }
 
 /// Puts wishes in order; one that is its own ancestor, or stands below such a one, has no place in it.
@@ -50,7 +50,7 @@ pub(super) fn order(wishes: &[Wish]) -> Order {
             endless.extend(way);
             let why = "its parents in this file go round in a circle".to_owned();
             let mistake = Mistake::new("parent-cycle", Some("parent"), why);
-            let line = Line::failed(wish.line, wish.body.slug.clone(), mistake);
+            let line = Outcome::failed(wish.line, wish.body.slug.clone(), mistake);
             order.mistakes.push(line);
             continue;
         }

@@ -70,7 +70,7 @@ impl From<ClientError> for Mistake {
 
 /// One line's end.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub(super) struct Line {
+pub(super) struct Outcome {
     pub(super) line: u64,
     pub(super) slug: String,
     pub(super) status: Status,
@@ -80,7 +80,7 @@ pub(super) struct Line {
     pub(super) mistake: Option<Mistake>,
 }
 
-impl Line {
+impl Outcome {
     pub(super) fn failed(line: u64, slug: String, mistake: Mistake) -> Self {
         Self {
             line,
@@ -103,12 +103,12 @@ pub(super) struct Report {
     seconds: f64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) warnings: Vec<String>,
-    lines: Vec<Line>,
+    lines: Vec<Outcome>,
 }
 
 impl Report {
     /// Puts the lines in order and counts them.
-    pub(super) fn new(dry_run: bool, mut lines: Vec<Line>, took: std::time::Duration) -> Self {
+    pub(super) fn new(dry_run: bool, mut lines: Vec<Outcome>, took: std::time::Duration) -> Self {
         lines.sort_by_key(|line| line.line);
         let count = |status| lines.iter().filter(|line| line.status == status).count();
         Self {
@@ -123,7 +123,7 @@ impl Report {
         }
     }
 
-    pub(super) fn lines(&self) -> &[Line] {
+    pub(super) fn lines(&self) -> &[Outcome] {
         &self.lines
     }
 
@@ -173,7 +173,7 @@ impl Report {
     }
 }
 
-fn row(line: &Line) -> Vec<String> {
+fn row(line: &Outcome) -> Vec<String> {
     let what = match (&line.mistake, &line.placement) {
         (Some(mistake), _) => {
             let field = mistake.field.as_deref().unwrap_or("line");

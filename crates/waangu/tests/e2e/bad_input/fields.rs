@@ -31,6 +31,24 @@ pub(super) async fn new_entitlements(matrix: &mut Matrix<'_>) {
     }
 }
 
+pub(super) async fn plans(matrix: &mut Matrix<'_>) {
+    for (what, path, body) in [
+        (
+            "plan with an unknown key",
+            "/plans/bad-plan",
+            json!({ "entitlements": { "usres": 5 } }),
+        ),
+        (
+            "plan with a value of another type",
+            "/plans/bad-plan",
+            json!({ "entitlements": { "inventory.batch_moves": "yes" } }),
+        ),
+        ("plan with an impossible id", "/plans/Bad", json!({})),
+    ] {
+        matrix.body(what, "PUT", path, body).await;
+    }
+}
+
 pub(super) async fn entitlements_and_modules(matrix: &mut Matrix<'_>) {
     let base = "/tenants/bad-host/entitlements";
     for (what, method, path, body) in [
@@ -57,24 +75,6 @@ pub(super) async fn entitlements_and_modules(matrix: &mut Matrix<'_>) {
             "PUT",
             format!("{base}/users"),
             json!({ "value": true }),
-        ),
-        (
-            "plan with an unknown key",
-            "PUT",
-            "/plans/bad-plan".to_owned(),
-            json!({ "entitlements": { "usres": 5 } }),
-        ),
-        (
-            "plan with a value of another type",
-            "PUT",
-            "/plans/bad-plan".to_owned(),
-            json!({ "entitlements": { "inventory.batch_moves": "yes" } }),
-        ),
-        (
-            "plan with an impossible id",
-            "PUT",
-            "/plans/Bad".to_owned(),
-            json!({}),
         ),
         (
             "put for nobody",

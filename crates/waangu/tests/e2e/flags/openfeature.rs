@@ -101,7 +101,7 @@ async fn an_ordinary_openfeature_client_reads_a_tenants_flags() {
     assert_eq!(got, json!({ "server": gold, "web": gold }));
 
     let asked = json!({ "inventory.batch_moves": false });
-    let plain = json!({ "inventory.batch_moves": told(json!(true), "STATIC", "default") });
+    let defaults = json!({ "inventory.batch_moves": told(json!(true), "STATIC", "default") });
     let got = read(&folder, platform, "of-plain", &asked).await;
-    assert_eq!(got, json!({ "server": plain, "web": plain }));
+    assert_eq!(got, json!({ "server": defaults, "web": defaults }));
 }
