@@ -25,10 +25,10 @@ pub(crate) struct Grant {
 
 /// Refuses a tenant that is not served.
 pub(crate) fn require_active(tenant: &Tenant) -> Result<(), Fault> {
-    if tenant.route.active {
+    if tenant.active {
         return Ok(());
     }
-    let detail = format!("tenant `{}` is not active", tenant.route.slug);
+    let detail = format!("tenant `{}` is not active", tenant.slug);
     Err(fault::TENANT_NOT_ACTIVE.fault(detail))
 }
 
@@ -45,11 +45,8 @@ pub(crate) fn authorise(
     let module = modules
         .get(id)
         .ok_or_else(|| fault::ROUTE_NOT_FOUND.fault("no module with this name is installed"))?;
-    if !tenant.route.modules.contains(id) {
-        let detail = format!(
-            "module `{id}` is not active for tenant `{}`",
-            tenant.route.slug
-        );
+    if !tenant.modules().contains(id) {
+        let detail = format!("module `{id}` is not active for tenant `{}`", tenant.slug);
         return Err(fault::MODULE_NOT_ACTIVE.fault(detail).into());
     }
     let (template, needed, scope) = match module.door(method, path) {
@@ -70,12 +67,7 @@ pub(crate) fn authorise(
             return Err(fault::ROUTE_NOT_FOUND.fault(detail).into());
         }
     };
-    let roles = tenant
-        .route
-        .grants
-        .get(&user)
-        .map_or(&[][..], Vec::as_slice);
-    let permissions = module.permissions(roles);
+    let permissions = module.permissions(tenant.roles(user));
     if permissions.contains(needed) {
         Ok(Grant {
             template: template.to_owned(),

@@ -224,7 +224,7 @@ impl Edge {
     /// Enters one request of a tenant into its share.
     fn enter(&self, tenant: &Tenant) -> Result<OwnedSemaphorePermit, Refusal> {
         let per_minute = self.snapshot.requests_per_minute(tenant);
-        tenant.share.enter(per_minute)
+        self.snapshot.share(tenant).enter(per_minute)
     }
 
     fn require_snapshot(&self) -> Result<(), Refusal> {

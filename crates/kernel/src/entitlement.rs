@@ -42,6 +42,18 @@ pub const REQUESTS_PER_MINUTE: &str = "requests_per_minute";
 /// Values by full key.
 pub type Values = BTreeMap<String, Value>;
 
+/// Something that has values by full key, in whatever form.
+pub trait Lookup: fmt::Debug + Send + Sync {
+    /// The value of a key, if it has one.
+    fn value(&self, key: &str) -> Option<&Value>;
+}
+
+impl Lookup for Values {
+    fn value(&self, key: &str) -> Option<&Value> {
+        self.get(key)
+    }
+}
+
 /// What kind of value a key takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -272,28 +284,45 @@ impl Catalogue {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Layers<'a> {
     /// Its plan's.
-    pub plan: Option<&'a Values>,
+    plan: Option<&'a Values>,
     /// Its profile's.
-    pub profile: Option<&'a Values>,
+    profile: Option<&'a Values>,
     /// Its own.
-    pub own: Option<&'a Values>,
+    own: Option<&'a dyn Lookup>,
 }
 
 impl<'a> Layers<'a> {
+    /// Lays a tenant's own values upon its profile's upon its plan's.
+    pub fn new<L: Lookup>(
+        plan: Option<&'a Values>,
+        profile: Option<&'a Values>,
+        own: Option<&'a L>,
+    ) -> Self {
+        Self {
+            plan,
+            profile,
+            own: own.map(|own| -> &dyn Lookup { own }),
+        }
+    }
+
     /// The strongest value that fits the declaration. One that does not (its declaration has changed
     /// since, or its module went) counts as none.
     pub fn find<'d>(&self, declaration: &'d Declaration) -> (&'d Value, Origin)
     where
         'a: 'd,
     {
+        let key = &declaration.key;
         let layers = [
-            (self.own, Origin::Override),
-            (self.profile, Origin::Profile),
-            (self.plan, Origin::Plan),
+            (self.own.and_then(|own| own.value(key)), Origin::Override),
+            (
+                self.profile.and_then(|profile| profile.get(key)),
+                Origin::Profile,
+            ),
+            (self.plan.and_then(|plan| plan.get(key)), Origin::Plan),
         ];
         layers
             .into_iter()
-            .filter_map(|(values, origin)| Some((values?.get(&declaration.key)?, origin)))
+            .filter_map(|(value, origin)| Some((value?, origin)))
             .find(|(value, _)| declaration.kind.fits(value))
             .unwrap_or((&declaration.default, Origin::Default))
     }
@@ -355,7 +384,7 @@ mod tests {
         #[test]
         fn the_strongest_fitting_layer_wins(plan in layer(), profile in layer(), own in layer()) {
             let catalogue = catalogue();
-            let layers = Layers { plan: plan.as_ref(), profile: profile.as_ref(), own: own.as_ref() };
+            let layers = Layers::new(plan.as_ref(), profile.as_ref(), own.as_ref());
             for declaration in catalogue.iter() {
                 let (value, origin) = layers.find(declaration);
                 prop_assert!(declaration.check(value).is_ok());

@@ -41,11 +41,7 @@ pub struct Held {
 impl Held {
     /// The same, to be looked at.
     pub fn layers(&self) -> Layers<'_> {
-        Layers {
-            plan: self.plan.as_ref(),
-            profile: self.profile.as_ref(),
-            own: self.own.as_ref(),
-        }
+        Layers::new(self.plan.as_ref(), self.profile.as_ref(), self.own.as_ref())
     }
 }
 

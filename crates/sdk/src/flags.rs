@@ -117,10 +117,7 @@ impl<'a> Flags<'a> {
     fn find(&self, key: &str, kind: Kind) -> Result<&'a Value, Fault> {
         let declared = self.declared.get(key).filter(|one| one.kind == kind);
         let declared = declared.ok_or_else(|| undeclared(key, kind))?;
-        let layers = Layers {
-            own: Some(self.given),
-            ..Layers::default()
-        };
+        let layers = Layers::new(None, None, Some(self.given));
         Ok(layers.find(declared).0)
     }
 }
