@@ -95,7 +95,8 @@ async fn a_sound_cell_has_no_drift_in_any_tier() {
             let client = connect(&dsn).await.unwrap();
             inspect_as_module(&client, &own).await.unwrap();
             // Nothing stays behind on the connection.
-            let sql = "select current_setting('search_path'), current_setting('transaction_read_only')";
+            let sql =
+                "select current_setting('search_path'), current_setting('transaction_read_only')";
             let row = client.query_one(sql, &[]).await.unwrap();
             assert_eq!(row.get::<_, &str>(0), "stock", "{tier}");
             assert_eq!(row.get::<_, &str>(1), "off", "{tier}");
