@@ -1,6 +1,8 @@
-//! Reading JSON bodies so that a mistake is named: which field, and what about it.
+//! Reading JSON bodies and query strings so that a mistake is named: which field, and what about it.
 
-use serde::de::DeserializeOwned;
+use std::fmt;
+
+use serde::de::{self, DeserializeOwned};
 use waangu_kernel::{Fault, fault};
 
 /// Parses a JSON body.
@@ -23,12 +25,66 @@ pub fn parse_json<T: DeserializeOwned>(
             None => "there is no Content-Type; send application/json".to_owned(),
         }));
     }
+    if body.trim_ascii_start().starts_with(b"[") && asks_for_object::<T>() {
+        return Err(fault::MALFORMED_JSON.fault("a JSON object is expected, not an array"));
+    }
     let mut reader = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| mistake(&error))?;
     reader
         .end()
         .map_err(|error| fault::MALFORMED_JSON.fault(error.to_string()))?;
     Ok(value)
+}
+
+/// Whether a type is a struct. serde also takes an array for one, its values for the fields in their
+/// order; `[null, ""]` would make a tenant a root.
+fn asks_for_object<T: DeserializeOwned>() -> bool {
+    matches!(T::deserialize(Probe), Err(Wanted::Struct))
+}
+
+/// Gives nothing and tells what it was asked for.
+struct Probe;
+
+#[derive(Debug, PartialEq, Eq)]
+enum Wanted {
+    Struct,
+    Another,
+}
+
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+impl std::error::Error for Wanted {}
+
+impl de::Error for Wanted {
+    fn custom<T: fmt::Display>(_message: T) -> Self {
+        Self::Another
+    }
+}
+
+impl<'de> de::Deserializer<'de> for Probe {
+    type Error = Wanted;
+
+    fn deserialize_struct<V: de::Visitor<'de>>(
+        self,
+        _name: &'static str,
+        _fields: &'static [&'static str],
+        _visitor: V,
+    ) -> Result<V::Value, Wanted> {
+        Err(Wanted::Struct)
+    }
+
+    fn deserialize_any<V: de::Visitor<'de>>(self, _visitor: V) -> Result<V::Value, Wanted> {
+        Err(Wanted::Another)
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
+        unit unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
 }
 
 fn is_json(essence: &str) -> bool {
@@ -61,6 +117,26 @@ fn mistake(error: &serde_path_to_error::Error<serde_json::Error>) -> Fault {
     }
 }
 
+/// What is wrong with a query string, by axum's rejection of it: its source is `serde_path_to_error`'s
+/// `name: what is wrong`.
+pub fn query_mistake(rejection: &dyn std::error::Error) -> Fault {
+    let message = rejection
+        .source()
+        .map_or_else(|| rejection.to_string(), ToString::to_string);
+    if let Some((_, rest)) = message.split_once("unknown field `") {
+        let name = rest.split('`').next().unwrap_or_default().to_owned();
+        return fault::INVALID_FIELD
+            .fault(format!("there is no parameter `{}`", fault::excerpt(&name)))
+            .field(name);
+    }
+    match message.split_once(": ") {
+        Some((name, why)) if !name.contains(' ') => fault::INVALID_FIELD
+            .fault(why.to_owned())
+            .field(name.to_owned()),
+        _ => fault::MALFORMED_REQUEST.fault(message),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,6 +146,24 @@ mod tests {
     struct Body {
         #[serde(rename = "count")]
         _count: u32,
+    }
+
+    /// An array whose values land in the fields by chance changes what nobody named.
+    #[test]
+    fn an_array_is_no_object_and_stays_an_array() {
+        let json = Some("application/json");
+        let refused = parse_json::<Body>(json, b" [1]").unwrap_err();
+        assert_eq!(refused.code(), "malformed-json");
+        assert!(parse_json::<Body>(json, br#"{"count":1}"#).is_ok());
+        assert_eq!(parse_json::<Vec<u8>>(json, b"[1]").unwrap(), [1]);
+        assert_eq!(
+            parse_json::<Vec<Body>>(json, br#"[{"count":1}]"#)
+                .unwrap()
+                .len(),
+            1
+        );
+        let value = parse_json::<serde_json::Value>(json, b"[]").unwrap();
+        assert!(value.is_array());
     }
 
     fn parse(content_type: Option<&str>, body: &str) -> Fault {

@@ -16,6 +16,10 @@ use serde::de::DeserializeOwned;
 use crate::problem::Problem;
 use crate::types::{Accepted, OperationView};
 
+mod onboard;
+
+pub use onboard::Onboarded;
+
 /// Longest wait for one answer; `Prefer: wait` asks for less than this.
 const TIMEOUT: Duration = Duration::from_secs(90);
 
@@ -129,7 +133,15 @@ impl Client {
         if let Some(key) = idempotency_key {
             request = request.header("idempotency-key", key);
         }
-        let mut accepted: Accepted = json(self.send(request).await?).await?;
+        let accepted = json(self.send(request).await?).await?;
+        self.follow(accepted, progress).await
+    }
+
+    async fn follow(
+        &self,
+        mut accepted: Accepted,
+        progress: &(dyn Fn(&OperationView) + Sync),
+    ) -> Result<Accepted, ClientError> {
         while !accepted.operation.is_final() {
             progress(&accepted.operation);
             let path = format!("/operations/{}", accepted.operation.id);

@@ -11,7 +11,10 @@ pub mod problem;
 pub mod ready;
 pub mod types;
 
-pub use body::parse_json;
-pub use client::{Client, ClientError};
+pub use body::{parse_json, query_mistake};
+pub use client::{Client, ClientError, Onboarded};
 pub use problem::{PROBLEM_JSON, Problem};
 pub use ready::Ready;
+
+/// Says that a request was made before with the same `Idempotency-Key`, and this is its first answer.
+pub const REPLAYED_HEADER: &str = "idempotent-replayed";

@@ -6,6 +6,12 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 
+mod entitlements;
+mod trial;
+
+pub use entitlements::{DeclarationView, EntitlementView, PlanView, PutEntitlement, PutPlan};
+pub use trial::{Rehearsed, Trial};
+
 /// `POST /tenants`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -28,7 +34,10 @@ pub struct CreateTenant {
     /// Modules to switch on; the profile's if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub modules: Option<Vec<String>>,
-    /// Parameters of its own.
+    /// What it subscribes to; nothing if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<String>,
+    /// Flags and limits of its own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub entitlements: BTreeMap<String, serde_json::Value>,
 }
@@ -43,6 +52,9 @@ pub struct PatchTenant {
     /// A new parent's slug; an empty text makes it a root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
+    /// What it subscribes to from now on; an empty text takes its plan away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<String>,
 }
 
 /// Where a tenant's data lives, and why there.
@@ -75,25 +87,6 @@ pub struct ActivationView {
     pub ready: bool,
 }
 
-/// A parameter of a tenant.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct EntitlementView {
-    /// Its key.
-    pub key: String,
-    /// Its value.
-    pub value: serde_json::Value,
-    /// `plan`, `profile` or `override`.
-    pub origin: String,
-}
-
-/// `PUT /tenants/{slug}/entitlements/{key}`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct PutEntitlement {
-    /// The new value.
-    pub value: serde_json::Value,
-}
-
 /// A tenant.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TenantView {
@@ -109,15 +102,17 @@ pub struct TenantView {
     pub parent: Option<String>,
     /// The blueprint.
     pub profile: Option<String>,
+    /// What it subscribes to.
+    pub plan: Option<String>,
     /// `provisioning`, `active`, `suspended`, `deleting`.
     pub state: String,
     /// Where its data lives.
     pub placement: PlacementView,
     /// Its modules.
     pub modules: Vec<ActivationView>,
-    /// Its parameters.
+    /// Its flags and limits that are not the default, with what each comes from.
     pub entitlements: Vec<EntitlementView>,
-    /// Version of what is wanted; the ETag.
+    /// Version of what is wanted of the cells.
     pub generation: i64,
     /// The last failure of the reconciler.
     pub last_error: Option<String>,

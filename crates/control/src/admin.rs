@@ -24,6 +24,7 @@ mod catalogue;
 mod create;
 mod entitlements;
 mod operations;
+mod plans;
 mod tenants;
 mod users;
 mod view;
@@ -111,6 +112,7 @@ fn tenants() -> OpenApiRouter<Arc<App>> {
             entitlements::put,
             entitlements::delete
         ))
+        .routes(routes!(entitlements::list))
         .routes(routes!(users::list, users::create))
         .routes(routes!(users::show, users::delete))
         .routes(routes!(users::put_roles))
@@ -126,6 +128,9 @@ fn catalogue() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(catalogue::countries))
         .routes(routes!(catalogue::environments))
         .routes(routes!(catalogue::audit))
+        .routes(routes!(entitlements::declared))
+        .routes(routes!(plans::list))
+        .routes(routes!(plans::show, plans::put, plans::delete))
 }
 
 #[cfg(test)]

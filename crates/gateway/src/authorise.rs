@@ -6,7 +6,7 @@
 
 use http::Method;
 use waangu_kernel::manifest::Scope;
-use waangu_kernel::{ModuleId, Permission, UserId, fault};
+use waangu_kernel::{Fault, ModuleId, Permission, UserId, fault};
 
 use crate::problem::Refusal;
 use crate::snapshot::Tenant;
@@ -23,6 +23,15 @@ pub(crate) struct Grant {
     pub(crate) scope: Scope,
 }
 
+/// Refuses a tenant that is not served.
+pub(crate) fn require_active(tenant: &Tenant) -> Result<(), Fault> {
+    if tenant.active {
+        return Ok(());
+    }
+    let detail = format!("tenant `{}` is not active", tenant.slug);
+    Err(fault::TENANT_NOT_ACTIVE.fault(detail))
+}
+
 /// Decides.
 pub(crate) fn authorise(
     tenant: &Tenant,
@@ -32,18 +41,12 @@ pub(crate) fn authorise(
     method: &Method,
     path: &str,
 ) -> Result<Grant, Refusal> {
-    if !tenant.route.active {
-        let detail = format!("tenant `{}` is not active", tenant.route.slug);
-        return Err(fault::TENANT_NOT_ACTIVE.fault(detail).into());
-    }
+    require_active(tenant)?;
     let module = modules
         .get(id)
         .ok_or_else(|| fault::ROUTE_NOT_FOUND.fault("no module with this name is installed"))?;
-    if !tenant.route.modules.contains(id) {
-        let detail = format!(
-            "module `{id}` is not active for tenant `{}`",
-            tenant.route.slug
-        );
+    if !tenant.modules().contains(id) {
+        let detail = format!("module `{id}` is not active for tenant `{}`", tenant.slug);
         return Err(fault::MODULE_NOT_ACTIVE.fault(detail).into());
     }
     let (template, needed, scope) = match module.door(method, path) {
@@ -64,12 +67,7 @@ pub(crate) fn authorise(
             return Err(fault::ROUTE_NOT_FOUND.fault(detail).into());
         }
     };
-    let roles = tenant
-        .route
-        .grants
-        .get(&user)
-        .map_or(&[][..], Vec::as_slice);
-    let permissions = module.permissions(roles);
+    let permissions = module.permissions(tenant.roles(user));
     if permissions.contains(needed) {
         Ok(Grant {
             template: template.to_owned(),

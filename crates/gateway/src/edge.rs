@@ -26,10 +26,11 @@ use crate::hygiene::{self, Receiver};
 use crate::limit::{Gate, PerAddress};
 use crate::problem::{self, Refusal, Reply};
 use crate::resolve::{Host, Hosts, name_of};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, Tenant};
 use crate::wire::{Peer, Running};
 
 mod module;
+mod ofrep;
 mod root;
 mod trail;
 
@@ -169,6 +170,12 @@ impl Edge {
             Host::Api if is_below(arrived.head.uri.path(), "/admin/v1") => {
                 self.admin(arrived, trail).await
             }
+            Host::Api if is_below(arrived.head.uri.path(), "/ofrep") => {
+                self.ofrep(arrived, None, trail).await
+            }
+            Host::Tenant(slug) if is_below(arrived.head.uri.path(), "/ofrep") => {
+                self.ofrep(arrived, Some(slug), trail).await
+            }
             Host::Api => self.api(arrived, None, trail).await,
             Host::Tenant(slug) => self.api(arrived, Some(slug), trail).await,
             Host::Root => Err(not_found().into()),
@@ -212,6 +219,12 @@ impl Edge {
         hygiene::clean_response(reply.headers_mut(), sender);
         let idle = self.upstreams.patience_with(reply.headers());
         Ok(reply.map(|body| Either::Right(Relay::new(body, idle, held))))
+    }
+
+    /// Enters one request of a tenant into its share.
+    fn enter(&self, tenant: &Tenant) -> Result<OwnedSemaphorePermit, Refusal> {
+        let per_minute = self.snapshot.requests_per_minute(tenant);
+        self.snapshot.share(tenant).enter(per_minute)
     }
 
     fn require_snapshot(&self) -> Result<(), Refusal> {

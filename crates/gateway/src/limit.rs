@@ -7,6 +7,7 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
+use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use governor::clock::Clock as _;
@@ -14,6 +15,7 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use quick_cache::sync::Cache;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
+use waangu_kernel::entitlement::REQUESTS_PER_MINUTE;
 use waangu_kernel::fault;
 
 use crate::config::{Limits, Rate};
@@ -27,7 +29,10 @@ struct Meter(DefaultDirectRateLimiter);
 
 impl Meter {
     fn new(rate: Rate) -> Self {
-        let quota = Quota::per_second(rate.per_second).allow_burst(rate.burst);
+        Self::over(Quota::per_second(rate.per_second).allow_burst(rate.burst))
+    }
+
+    fn over(quota: Quota) -> Self {
         Self(RateLimiter::direct(quota))
     }
 
@@ -44,6 +49,14 @@ impl Meter {
 pub(crate) struct Share {
     rate: Meter,
     running: Arc<Semaphore>,
+    /// The tenant's own limit, made when it first has one.
+    minute: Mutex<Option<Box<Minute>>>,
+}
+
+/// A tenant's own limit of requests, by the number that it was made for.
+struct Minute {
+    limit: u64,
+    meter: Meter,
 }
 
 impl Share {
@@ -51,11 +64,12 @@ impl Share {
         Self {
             rate: Meter::new(limits.tenant_rate),
             running: Arc::new(Semaphore::new(limits.tenant_in_flight)),
+            minute: Mutex::new(None),
         }
     }
 
-    /// Enters one request of the tenant.
-    pub(crate) fn enter(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+    /// Enters one request of the tenant, which may have so many in a minute.
+    pub(crate) fn enter(&self, per_minute: Option<u64>) -> Result<OwnedSemaphorePermit, Refusal> {
         let permit = Arc::clone(&self.running)
             .try_acquire_owned()
             .map_err(|_full| {
@@ -66,7 +80,35 @@ impl Share {
             let fault = fault::RATE_LIMITED.fault("this tenant sends more requests than its share");
             Refusal::after(fault, whole_seconds(wait))
         })?;
+        if let Some(limit) = per_minute {
+            self.take_of_minute(limit)?;
+        }
         Ok(permit)
+    }
+
+    fn take_of_minute(&self, limit: u64) -> Result<(), Refusal> {
+        let refused = |wait| {
+            let fault = fault::RATE_LIMITED.fault(format!(
+                "this tenant has used up its requests (limit `{REQUESTS_PER_MINUTE}`: {limit})"
+            ));
+            Refusal::after(fault, wait)
+        };
+        let Some(rate) = NonZeroU32::new(u32::try_from(limit).unwrap_or(u32::MAX)) else {
+            return Err(refused(60));
+        };
+        let mut minute = self.minute.lock().unwrap_or_else(PoisonError::into_inner);
+        // A new number begins a new bucket, so that more is to be had at once.
+        let minute = match minute.take() {
+            Some(known) if known.limit == limit => minute.insert(known),
+            _ => minute.insert(Box::new(Minute {
+                limit,
+                meter: Meter::over(Quota::per_minute(rate)),
+            })),
+        };
+        minute
+            .meter
+            .take()
+            .map_err(|wait| refused(whole_seconds(wait)))
     }
 }
 
@@ -253,12 +295,30 @@ mod tests {
             ..Limits::default()
         };
         let share = Share::new(&limits);
-        let held = share.enter().unwrap();
-        assert_eq!(share.enter().unwrap_err().fault.code(), "rate-limited");
+        let held = share.enter(None).unwrap();
+        assert_eq!(share.enter(None).unwrap_err().fault.code(), "rate-limited");
         drop(held);
-        drop(share.enter().unwrap());
-        let refusal = share.enter().unwrap_err();
+        drop(share.enter(None).unwrap());
+        let refusal = share.enter(None).unwrap_err();
         assert_eq!(refusal.fault.code(), "rate-limited");
         assert_eq!(refusal.retry_after, Some(1));
+    }
+
+    /// A client on a small plan must not get more than it pays for, must hear when to come back, and
+    /// has more at once when its plan grows.
+    #[test]
+    fn a_tenants_own_limit_holds_it_and_nobody_else() {
+        let share = Share::new(&Limits::default());
+        let other = Share::new(&Limits::default());
+        for _ in 0..30 {
+            drop(share.enter(Some(30)).unwrap());
+        }
+        let refusal = share.enter(Some(30)).unwrap_err();
+        assert_eq!(refusal.fault.code(), "rate-limited");
+        assert_eq!(refusal.retry_after, Some(2));
+        drop(other.enter(Some(30)).unwrap());
+        drop(share.enter(Some(60)).unwrap());
+        drop(share.enter(None).unwrap());
+        assert_eq!(share.enter(Some(0)).unwrap_err().retry_after, Some(60));
     }
 }

@@ -6,7 +6,8 @@
 //! - the order of changes plays no part: a slug belongs to the live tenant with the highest number
 //!   that carries it, because numbers only grow and a slug passes only from a gone tenant to a new
 //!   one;
-//! - a tenant's shares (rate, concurrency) survive changes to the tenant.
+//! - a tenant's shares (rate, concurrency) survive changes to the tenant; they are made with its
+//!   first request, so that a hundred thousand quiet tenants cost nothing here.
 //!
 //! Left out: where changes come from ([`follow`]).
 
@@ -16,8 +17,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use waangu_kernel::entitlement::REQUESTS_PER_MINUTE;
 use waangu_kernel::{Slug, TenantId};
-use waangu_registry::{RouteChange, StoredModule, TenantRoute};
+use waangu_registry::{RouteChange, Sets, StoredModule};
 
 use crate::config::Limits;
 use crate::limit::Share;
@@ -25,18 +27,13 @@ use crate::limit::Share;
 pub(crate) mod follow;
 pub(crate) mod kin;
 pub(crate) mod modules;
+mod tenant;
 
 use kin::Kin;
 use modules::Modules;
+use tenant::Shared;
 
-/// A tenant as the gateway serves it.
-#[derive(Debug)]
-pub(crate) struct Tenant {
-    /// What the registry says.
-    pub(crate) route: TenantRoute,
-    /// Its part of the gateway.
-    pub(crate) share: Arc<Share>,
-}
+pub(crate) use tenant::Tenant;
 
 /// Everything known.
 pub struct Snapshot {
@@ -44,22 +41,28 @@ pub struct Snapshot {
     by_slug: papaya::HashMap<Slug, Arc<Tenant>>,
     kin: Kin,
     modules: ArcSwap<Modules>,
+    sets: ArcSwap<Sets>,
     loaded: AtomicBool,
     limits: Limits,
+    /// What each tenant that has sent a request uses of the gateway.
+    shares: papaya::HashMap<TenantId, Arc<Share>>,
     /// Changes are applied one batch at a time; readers don't take it.
-    writing: Mutex<()>,
+    writing: Mutex<Shared>,
 }
 
 impl Snapshot {
-    pub(crate) fn new(limits: Limits) -> Self {
+    /// Knows nothing yet.
+    pub fn new(limits: Limits) -> Self {
         Self {
             by_id: papaya::HashMap::new(),
             by_slug: papaya::HashMap::new(),
             kin: Kin::default(),
             modules: ArcSwap::from_pointee(Modules::default()),
+            sets: ArcSwap::from_pointee(Sets::default()),
             loaded: AtomicBool::new(false),
             limits,
-            writing: Mutex::new(()),
+            shares: papaya::HashMap::new(),
+            writing: Mutex::new(Shared::default()),
         }
     }
 
@@ -85,6 +88,25 @@ impl Snapshot {
         }
     }
 
+    /// What plans and profiles give.
+    pub(crate) fn sets(&self) -> Arc<Sets> {
+        self.sets.load_full()
+    }
+
+    /// Takes over what plans and profiles give. Cheap when nothing has changed.
+    pub fn furnish(&self, sets: Sets) {
+        if **self.sets.load() != sets {
+            self.sets.store(Arc::new(sets));
+        }
+    }
+
+    /// How many requests a tenant has in a minute; `None` is as many as it likes.
+    pub(crate) fn requests_per_minute(&self, tenant: &Tenant) -> Option<u64> {
+        let (modules, sets) = (self.modules.load(), self.sets.load());
+        let limit = modules.catalogue().get(REQUESTS_PER_MINUTE)?;
+        tenant.layers(&sets).limit(limit)
+    }
+
     /// Takes over all tenants: the changes are the whole truth, what they don't name is gone.
     pub fn replace(&self, changes: Vec<RouteChange>) {
         let named: HashSet<TenantId> = changes
@@ -99,7 +121,7 @@ impl Snapshot {
             .pin()
             .iter()
             .filter(|(id, _)| !named.contains(id))
-            .map(|(id, tenant)| RouteChange::Gone(*id, tenant.route.slug.clone()))
+            .map(|(id, tenant)| RouteChange::Gone(*id, tenant.slug.clone()))
             .collect();
         self.apply(lost);
         self.apply(changes);
@@ -108,7 +130,7 @@ impl Snapshot {
 
     /// Takes over changes, in any order and any number of times.
     pub fn apply(&self, changes: Vec<RouteChange>) {
-        let _one_batch_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shared = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         // First take all names off that are given up, then hand all names out: then no order of two
         // changes in one batch can leave a name with nobody.
         let mut put = Vec::with_capacity(changes.len());
@@ -117,40 +139,42 @@ impl Snapshot {
                 RouteChange::Put(route) => {
                     let known = self.by_id.pin().get(&route.id).map(Arc::clone);
                     if let Some(known) = &known
-                        && known.route.slug != route.slug
+                        && known.slug != route.slug
                     {
-                        self.give_up(&known.route.slug, route.id);
+                        self.give_up(&known.slug, route.id);
                     }
-                    let share = known.map_or_else(
-                        || Arc::new(Share::new(&self.limits)),
-                        |known| Arc::clone(&known.share),
-                    );
-                    put.push(Arc::new(Tenant {
-                        route: *route,
-                        share,
-                    }));
+                    put.push(Arc::new(shared.pack(*route)));
                 }
                 RouteChange::Gone(id, _slug) => {
                     if let Some(known) = self.by_id.pin().remove(&id) {
-                        self.give_up(&known.route.slug, id);
-                        self.kin.adopt(id, known.route.parent, None);
+                        self.give_up(&known.slug, id);
+                        self.kin.adopt(id, known.parent, None);
+                        self.shares.pin().remove(&id);
                     }
                 }
             }
         }
         for tenant in put {
             self.hand_out(&tenant);
-            let (id, parent) = (tenant.route.id, tenant.route.parent);
+            let (id, parent) = (tenant.id, tenant.parent);
             let tenants = self.by_id.pin();
             let before = tenants.insert(id, tenant);
-            let before = before.and_then(|before| before.route.parent);
+            let before = before.and_then(|before| before.parent);
             self.kin.adopt(id, before, parent);
         }
+        shared.tidy();
+    }
+
+    /// A tenant's part of the gateway.
+    pub(crate) fn share(&self, tenant: &Tenant) -> Arc<Share> {
+        let shares = self.shares.pin();
+        let made = shares.get_or_insert_with(tenant.id, || Arc::new(Share::new(&self.limits)));
+        Arc::clone(made)
     }
 
     fn give_up(&self, slug: &Slug, id: TenantId) {
         let names = self.by_slug.pin();
-        if names.get(slug).is_some_and(|holder| holder.route.id == id) {
+        if names.get(slug).is_some_and(|holder| holder.id == id) {
             names.remove(slug);
         }
     }
@@ -158,10 +182,10 @@ impl Snapshot {
     fn hand_out(&self, tenant: &Arc<Tenant>) {
         let names = self.by_slug.pin();
         let taken = names
-            .get(&tenant.route.slug)
-            .is_some_and(|holder| holder.route.id > tenant.route.id);
+            .get(&tenant.slug)
+            .is_some_and(|holder| holder.id > tenant.id);
         if !taken {
-            names.insert(tenant.route.slug.clone(), Arc::clone(tenant));
+            names.insert(tenant.slug.clone(), Arc::clone(tenant));
         }
     }
 }
@@ -177,6 +201,7 @@ mod tests {
     use std::collections::HashMap;
 
     use waangu_kernel::{Placement, Tier};
+    use waangu_registry::TenantRoute;
 
     use super::*;
 
@@ -194,6 +219,9 @@ mod tests {
             },
             modules: Vec::new(),
             grants: HashMap::new(),
+            plan: None,
+            profile: None,
+            own: None,
         }))
     }
 
@@ -204,7 +232,7 @@ mod tests {
     fn holder(snapshot: &Snapshot, slug: &str) -> Option<i64> {
         snapshot
             .tenant(&slug.parse().unwrap())
-            .map(|tenant| tenant.route.id.number())
+            .map(|tenant| tenant.id.number())
     }
 
     /// A new client who takes a freed name must be served at once, whichever change arrives first,

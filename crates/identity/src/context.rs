@@ -7,6 +7,7 @@ use std::fmt;
 
 use jsonwebtoken::{Algorithm, Header, Validation};
 use serde::{Deserialize, Serialize};
+use waangu_kernel::entitlement::Values;
 use waangu_kernel::placement::Place;
 use waangu_kernel::{ModuleId, Permission, Placement, RequestId, Slug, TenantId, UserId};
 
@@ -45,6 +46,10 @@ pub struct RequestContext {
     /// [`Access::Tree`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub places: Vec<Place>,
+    /// The tenant's flags and limits of this module that are not the manifest's default. Their length
+    /// is bounded by what a manifest may declare.
+    #[serde(default, skip_serializing_if = "Values::is_empty")]
+    pub flags: Values,
     /// Unix seconds after which it is refused.
     pub expires: i64,
     /// The part that PostgreSQL checks.

@@ -9,6 +9,7 @@
 
 pub mod clock;
 pub mod country;
+pub mod entitlement;
 pub mod fault;
 pub mod id;
 pub mod manifest;
@@ -20,6 +21,6 @@ pub use clock::{Clock, SystemClock};
 pub use country::CountryCode;
 pub use fault::{ErrorDef, Fault};
 pub use id::{OperationId, RequestId, TenantId, UserId};
-pub use name::{CellId, ModuleId, ProfileId, RegionId, Slug, Username};
+pub use name::{CellId, ModuleId, PlanId, ProfileId, RegionId, Slug, Username};
 pub use permission::{Permission, RoleName};
 pub use placement::{Placement, Tier};

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::entitlement::{self, Flag, Limit};
 use crate::fault::{self, Fault};
 use crate::name::ModuleId;
 use crate::permission::Permission;
@@ -34,6 +35,12 @@ pub struct Manifest {
     /// Tables that may only grow: the module's login gets SELECT and INSERT, never UPDATE or DELETE.
     #[serde(default)]
     pub append_only: Vec<String>,
+    /// What may be different from tenant to tenant; the full key is `<module>.<key>`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub flags: BTreeMap<String, Flag>,
+    /// How much a tenant may have of something, enforced by the module; keys likewise.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub limits: BTreeMap<String, Limit>,
 }
 
 /// One HTTP route of a module.
@@ -135,7 +142,7 @@ impl Manifest {
                 )));
             }
         }
-        Ok(())
+        entitlement::check_declared(self).map_err(invalid)
     }
 }
 

@@ -132,6 +132,10 @@ name_type!(
     /// A sector blueprint, such as `fintech`.
     ProfileId, max 40, &fault::PROFILE_UNKNOWN, "profile", |_| None
 );
+name_type!(
+    /// What a tenant has subscribed to, such as `starter`.
+    PlanId, max 40, &fault::PLAN_UNKNOWN, "plan", |_| None
+);
 
 /// A user's name within one tenant: a local part without `@` (people may sign in as `name@slug`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -92,7 +92,7 @@ impl Place {
 }
 
 /// One tenant's home: which cell, which isolation model, and which version of that decision.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Placement {
     /// The cell that holds the data.
     pub cell: CellId,

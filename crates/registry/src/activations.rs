@@ -1,4 +1,4 @@
-//! What belongs to a tenant: the modules switched on for it, and its parameters.
+//! The modules switched on for a tenant.
 
 use waangu_kernel::{Fault, ModuleId, TenantId, fault};
 
@@ -15,17 +15,6 @@ pub struct Activation {
     pub enabled: bool,
     /// Whether the tenant's place is ready for it.
     pub ready: bool,
-}
-
-/// A tenant's parameter.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Entitlement {
-    /// Its key.
-    pub key: String,
-    /// Its value.
-    pub value: serde_json::Value,
-    /// `plan`, `profile` or `override`.
-    pub origin: String,
 }
 
 impl Tx<'_> {
@@ -67,47 +56,6 @@ impl Tx<'_> {
                     version: column(row, "version")?,
                     enabled: column(row, "enabled")?,
                     ready: column(row, "ready")?,
-                })
-            })
-            .collect()
-    }
-
-    /// Sets a tenant's parameter.
-    ///
-    /// # Errors
-    /// `database-unavailable`.
-    pub async fn put_entitlement(&self, id: TenantId, new: &Entitlement) -> Result<(), Fault> {
-        let sql = "insert into registry.entitlement values ($1, $2, $3, $4)
-                   on conflict (tenant_id, key) do update
-                   set value = excluded.value
-                     , origin = excluded.origin";
-        self.execute(sql, &[&id.number(), &new.key, &new.value, &new.origin])
-            .await
-            .map(drop)
-    }
-
-    /// Removes a tenant's parameter; says whether there was one.
-    ///
-    /// # Errors
-    /// `database-unavailable`.
-    pub async fn delete_entitlement(&self, id: TenantId, key: &str) -> Result<bool, Fault> {
-        let sql = "delete from registry.entitlement where tenant_id = $1 and key = $2";
-        Ok(self.execute(sql, &[&id.number(), &key]).await? > 0)
-    }
-
-    /// A tenant's parameters.
-    ///
-    /// # Errors
-    /// `database-unavailable`.
-    pub async fn list_entitlements(&self, id: TenantId) -> Result<Vec<Entitlement>, Fault> {
-        let sql = "select * from registry.entitlement where tenant_id = $1 order by key";
-        let rows = self.rows(sql, &[&id.number()]).await?;
-        rows.iter()
-            .map(|row| {
-                Ok(Entitlement {
-                    key: column(row, "key")?,
-                    value: column(row, "value")?,
-                    origin: column(row, "origin")?,
                 })
             })
             .collect()

@@ -253,6 +253,7 @@ pub(crate) fn from_driver(error: tokio_postgres::Error) -> Fault {
         Some("app_user_username_key") => fault::USERNAME_TAKEN
             .fault("the tenant has a user of this name")
             .field("username"),
+        Some("tenant_plan_fkey") => fault::PLAN_IN_USE.fault("tenants have this plan"),
         Some("tenant_not_its_own_parent") => fault::PARENT_CYCLE
             .fault("a tenant can't be its own parent")
             .field("parent"),

@@ -2,7 +2,7 @@
 //!
 //! ## What is stored
 //! Countries with residency rules, regions, cells, profiles, modules, tenants with their placement,
-//! activations, entitlements, users with Argon2id hashes, roles, operations, and the audit log.
+//! activations, plans, entitlements, users with Argon2id hashes, roles, operations, and the audit log.
 //! ## What is not
 //! Private keys, passwords of database logins, business data.
 //!
@@ -17,6 +17,7 @@ mod activations;
 mod audit;
 mod db;
 mod directory;
+mod entitlements;
 mod migrate;
 mod operations;
 mod places;
@@ -26,10 +27,11 @@ mod tree;
 mod users;
 mod work;
 
-pub use activations::{Activation, Entitlement};
+pub use activations::Activation;
 pub use audit::AuditEvent;
 pub use db::{Registry, Session, Tx};
 pub use directory::{AuthorizationCode, Credential, LoginGate, StoredReply};
+pub use entitlements::{Held, Plan, Sets};
 pub use migrate::SCHEMA_VERSION;
 pub use operations::{Operation, OperationEvent, OperationStatus};
 pub use places::{Cell, CellState, Country, Profile, Region, StoredModule};

@@ -5,7 +5,8 @@
 //! every row marked with that id or a later one. So a transaction that commits late is never missed,
 //! whatever order the commits come in; a row may be read twice, which is harmless.
 //!
-//! Invariant: the reader's login sees the view `registry.tenant_route` and the modules, no more.
+//! Invariant: the reader's login sees the views `registry.tenant_route` and `registry.entitlement_set`
+//! and the modules, no more.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,9 +16,13 @@ use tokio::sync::mpsc;
 use tokio_postgres::{
     AsyncMessage, Client, Config, Connection, NoTls, Row, Socket, tls::NoTlsStream,
 };
-use waangu_kernel::{Fault, ModuleId, Placement, RoleName, Slug, TenantId, UserId};
+use waangu_kernel::entitlement::Values;
+use waangu_kernel::{
+    Fault, ModuleId, Placement, PlanId, ProfileId, RoleName, Slug, TenantId, UserId,
+};
 
 use crate::db::{BOUNDS, column, from_driver, internal, parsed};
+use crate::entitlements::{Sets, sets_from, values_from};
 use crate::places::{StoredModule, module_from, parsed_list};
 use crate::tenants::placement_from;
 
@@ -41,6 +46,12 @@ pub struct TenantRoute {
     pub modules: Vec<ModuleId>,
     /// Roles of its enabled users that have any.
     pub grants: HashMap<UserId, Vec<RoleName>>,
+    /// What it has subscribed to.
+    pub plan: Option<PlanId>,
+    /// Its blueprint.
+    pub profile: Option<ProfileId>,
+    /// Its own flags and limits, if it has any.
+    pub own: Option<Values>,
 }
 
 /// One change.
@@ -129,6 +140,16 @@ impl Feed {
         let rows = self.client.query(sql, &[]).await.map_err(from_driver)?;
         rows.iter().map(module_from).collect()
     }
+
+    /// What plans and profiles give.
+    ///
+    /// # Errors
+    /// `database-unavailable`.
+    pub async fn sets(&self) -> Result<Sets, Fault> {
+        let sql = "select * from registry.entitlement_set";
+        let rows = self.client.query(sql, &[]).await.map_err(from_driver)?;
+        sets_from(&rows)
+    }
 }
 
 impl fmt::Debug for Feed {
@@ -157,6 +178,8 @@ fn change_from(row: &Row) -> Result<RouteChange, Fault> {
         return Ok(RouteChange::Gone(id, slug));
     }
     let parent: Option<i64> = column(row, "parent_id")?;
+    let plan: Option<&str> = column(row, "plan")?;
+    let profile: Option<&str> = column(row, "profile")?;
     let grants: serde_json::Value = column(row, "grants")?;
     let grants: HashMap<uuid::Uuid, Vec<RoleName>> =
         serde_json::from_value(grants).map_err(internal)?;
@@ -171,5 +194,8 @@ fn change_from(row: &Row) -> Result<RouteChange, Fault> {
             .into_iter()
             .map(|(id, roles)| (UserId::from_uuid(id), roles))
             .collect(),
+        plan: plan.map(str::parse).transpose()?,
+        profile: profile.map(str::parse).transpose()?,
+        own: values_from(row, "own")?,
     })))
 }

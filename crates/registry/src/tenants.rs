@@ -8,7 +8,7 @@ use std::str::FromStr;
 use time::OffsetDateTime;
 use tokio_postgres::Row;
 use waangu_kernel::{
-    CellId, CountryCode, Fault, Placement, ProfileId, Slug, TenantId, Tier, fault,
+    CellId, CountryCode, Fault, Placement, PlanId, ProfileId, Slug, TenantId, Tier, fault,
 };
 
 use crate::db::{Tx, column, internal, parsed};
@@ -106,6 +106,8 @@ pub struct Tenant {
     pub parent: Option<(TenantId, Slug)>,
     /// The blueprint it was made from.
     pub profile: Option<ProfileId>,
+    /// What it has subscribed to.
+    pub plan: Option<PlanId>,
     /// Where its data lives.
     pub placement: Placement,
     /// Why there.
@@ -114,8 +116,10 @@ pub struct Tenant {
     pub desired: Desired,
     /// What it is.
     pub state: State,
-    /// Version of what is wanted; its ETag.
+    /// Version of what is wanted of the cells; half of its ETag.
     pub generation: i64,
+    /// Version of its plan and its own flags and limits; the other half.
+    pub revision: i64,
     /// Version that the cells have reached.
     pub observed_generation: i64,
     /// Failed attempts at the current generation.
@@ -360,6 +364,7 @@ pub(crate) fn tenant_from(row: &Row) -> Result<Tenant, Fault> {
         None => None,
     };
     let profile: Option<&str> = column(row, "profile")?;
+    let plan: Option<&str> = column(row, "plan")?;
     Ok(Tenant {
         id: TenantId::new(column(row, "id")?)?,
         slug: parsed(row, "slug")?,
@@ -367,11 +372,13 @@ pub(crate) fn tenant_from(row: &Row) -> Result<Tenant, Fault> {
         country: parsed(row, "country")?,
         parent,
         profile: profile.map(str::parse).transpose()?,
+        plan: plan.map(str::parse).transpose()?,
         placement: placement_from(row)?,
         reasons: column(row, "reasons")?,
         desired: parsed(row, "desired")?,
         state: parsed(row, "state")?,
         generation: column(row, "generation")?,
+        revision: column(row, "revision")?,
         observed_generation: column(row, "observed_generation")?,
         attempts: column(row, "attempts")?,
         last_error: column(row, "last_error")?,

@@ -12,8 +12,8 @@ use waangu_identity::proof::Access;
 use waangu_kernel::{Fault, Permission, Slug, UserId, fault};
 use waangu_tenancy::TenantTx;
 
-use crate::Host;
 use crate::json::Refusal;
+use crate::{Flags, Host};
 
 /// Time that a request has; the gateway waits as long for an answer to begin.
 const REQUEST_TIME: Duration = Duration::from_secs(30);
@@ -73,6 +73,11 @@ impl<P: Permit> Authorized<P> {
     /// The tenant's slug, for messages.
     pub fn tenant(&self) -> &Slug {
         &self.context.slug
+    }
+
+    /// The tenant's flags and limits of this module.
+    pub fn flags(&self) -> Flags<'_> {
+        Flags::new(&self.host.declared, &self.context.flags)
     }
 
     /// Whether the caller also holds another permission of this module.

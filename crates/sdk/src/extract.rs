@@ -2,10 +2,8 @@
 //!
 //! Invariant: a mistake is answered as problem+json that names the parameter, like one in a body.
 
-use std::error::Error as _;
-
 use axum::extract::path::ErrorKind;
-use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::rejection::PathRejection;
 use axum::extract::{self, FromRequestParts};
 use axum::http::HeaderValue;
 use axum::http::request::Parts;
@@ -46,7 +44,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Refusal> {
         match extract::Query::<T>::try_from_uri(&parts.uri) {
             Ok(extract::Query(value)) => Ok(Self(value)),
-            Err(rejection) => Err(query_mistake(&rejection).into()),
+            Err(rejection) => Err(waangu_api::query_mistake(&rejection).into()),
         }
     }
 }
@@ -110,25 +108,6 @@ fn path_mistake(rejection: PathRejection) -> Fault {
                 .cause(kind)
         }
         other => fault::INVALID_FIELD.fault(excerpt(&other.to_string())),
-    }
-}
-
-/// The rejection's source is `serde_path_to_error`'s `name: what is wrong`.
-fn query_mistake(rejection: &QueryRejection) -> Fault {
-    let message = rejection
-        .source()
-        .map_or_else(|| rejection.to_string(), ToString::to_string);
-    if let Some((_, rest)) = message.split_once("unknown field `") {
-        let name = rest.split('`').next().unwrap_or_default().to_owned();
-        return fault::INVALID_FIELD
-            .fault(format!("there is no parameter `{}`", excerpt(&name)))
-            .field(name);
-    }
-    match message.split_once(": ") {
-        Some((name, why)) if !name.contains(' ') => fault::INVALID_FIELD
-            .fault(why.to_owned())
-            .field(name.to_owned()),
-        _ => fault::MALFORMED_REQUEST.fault(message),
     }
 }
 

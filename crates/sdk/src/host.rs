@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use waangu_identity::proof::Access;
 use waangu_identity::{ContextVerifier, PublicKey};
+use waangu_kernel::entitlement::Catalogue;
 use waangu_kernel::manifest::Manifest;
 use waangu_kernel::{Clock, SystemClock};
 use waangu_tenancy::{CellAddress, Pools, Rules};
@@ -30,6 +31,7 @@ pub struct Host {
     pub(crate) pools: Pools,
     pub(crate) tree_pools: Pools,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) declared: Arc<Catalogue>,
 }
 
 impl Host {
@@ -43,6 +45,7 @@ impl Host {
             pools: pools(Access::Write, config.cells),
             tree_pools: pools(Access::Tree, config.tree_cells),
             clock: Arc::new(SystemClock),
+            declared: Arc::new(Catalogue::of_module(manifest)),
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -65,11 +65,32 @@ impl IntoResponse for Refusal {
                 "{fault}"
             );
         }
-        (
-            status,
-            [(CONTENT_TYPE, PROBLEM_JSON)],
-            Problem::from(&fault).to_json(),
-        )
-            .into_response()
+        let body = Problem::from(&fault).to_json();
+        let mut response = (status, [(CONTENT_TYPE, PROBLEM_JSON)], body).into_response();
+        if fault.def().retryable() {
+            let soon = HeaderValue::from_static("1");
+            response.headers_mut().insert(RETRY_AFTER, soon);
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever is told to come back must be told when, or all come back at once.
+    #[test]
+    fn what_may_be_repeated_says_when() {
+        let after = |fault: Fault| {
+            Refusal(fault)
+                .into_response()
+                .headers()
+                .contains_key(RETRY_AFTER)
+        };
+        assert!(after(fault::OVERLOADED.fault("busy")));
+        assert!(after(fault::TENANT_MOVING.fault("moving")));
+        assert!(!after(fault::PERMISSION_DENIED.fault("no")));
+        assert!(!after(fault::INTERNAL.fault("broken")));
     }
 }

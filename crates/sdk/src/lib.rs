@@ -13,6 +13,7 @@
 
 mod authorized;
 mod extract;
+mod flags;
 mod host;
 mod json;
 mod metrics;
@@ -22,6 +23,7 @@ mod tree;
 
 pub use authorized::{Authorized, Permit};
 pub use extract::{IdempotencyKey, Path, Query};
+pub use flags::{Flags, Quota};
 pub use host::Host;
 pub use json::{Json, Refusal};
 pub use module::{Module, run};

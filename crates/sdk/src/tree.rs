@@ -25,7 +25,7 @@ use waangu_tenancy::{Answer, TreeTx, Visit};
 
 use crate::authorized::{authorise, context_of};
 use crate::json::Refusal;
-use crate::{Host, Permit};
+use crate::{Flags, Host, Permit};
 
 /// Transactions that one request has at once.
 const WIDTH: usize = 8;
@@ -84,6 +84,11 @@ struct Visited<T> {
 }
 
 impl<P: Permit> AuthorizedTree<P> {
+    /// The head office's own flags and limits of this module.
+    pub fn flags(&self) -> Flags<'_> {
+        Flags::new(&self.host.declared, &self.context.flags)
+    }
+
     /// Asks at every place. `ask` runs once for each, several at a time, in a transaction that sees
     /// the rows of all tenants there, and ends it with [`TreeTx::answer`]; the caller adds up. It is
     /// not run where none of the tenants is, and anew where one has left half way.

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use waangu_identity::proof::{Access, ProofClaims};
 use waangu_identity::{ContextKey, RequestContext};
+use waangu_kernel::entitlement::Values;
 use waangu_kernel::manifest::Manifest;
 use waangu_kernel::placement::Tier;
 use waangu_kernel::{Clock as _, ModuleId, Placement, RequestId, SystemClock, TenantId, UserId};
@@ -75,6 +76,7 @@ pub fn context(
         permissions: Vec::new(),
         access,
         places: Vec::new(),
+        flags: Values::new(),
         expires,
         proof,
         visited: None,

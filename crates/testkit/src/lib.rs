@@ -38,5 +38,6 @@ pub use http::{Method, StatusCode};
 pub use serde_json::{Value, json};
 pub use waangu_identity::context::CONTEXT_HEADER;
 pub use waangu_identity::proof::Access;
+pub use waangu_kernel::entitlement::Values;
 pub use waangu_kernel::placement::{Place, Tier};
 pub use waangu_kernel::{Placement, TenantId};

@@ -16,6 +16,7 @@ use tokio::process::{Child, Command};
 use waangu_identity::context::CONTEXT_HEADER;
 use waangu_identity::proof::Access;
 use waangu_identity::{ContextSigner, RequestContext, SigningKey};
+use waangu_kernel::entitlement::Values;
 use waangu_kernel::placement::{Place, Tier};
 use waangu_kernel::{Placement, TenantId};
 use waangu_tenancy::{CellAddress, HomeState, ModulePackage};
@@ -54,6 +55,8 @@ pub struct Caller<'a> {
     /// For whom.
     pub home: &'a Home,
     role: &'a str,
+    /// The tenant's flags and limits that are not the manifest's default.
+    flags: Option<&'a Values>,
 }
 
 /// An answer.
@@ -198,6 +201,7 @@ impl World {
             world: self,
             home,
             role,
+            flags: None,
         }
     }
 
@@ -262,6 +266,15 @@ impl<'a> Caller<'a> {
         Self { role, ..self }
     }
 
+    /// The same tenant with flags and limits that are not the manifest's default.
+    #[must_use]
+    pub fn with_flags(self, flags: &'a Values) -> Self {
+        Self {
+            flags: Some(flags),
+            ..self
+        }
+    }
+
     /// A context with the role's permissions, as the gateway would make it.
     pub fn context(self, access: Access) -> RequestContext {
         let manifest = &self.world.package.manifest;
@@ -275,6 +288,7 @@ impl<'a> Caller<'a> {
             let permissions = manifest.role_permissions(&role);
             permissions.unwrap_or_default().to_vec()
         };
+        context.flags = self.flags.cloned().unwrap_or_default();
         context
     }
 

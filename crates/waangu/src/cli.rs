@@ -8,6 +8,10 @@ use waangu_process::ServeOptions;
 
 use crate::output::Format;
 
+mod flags;
+
+pub(crate) use flags::{FlagCommand, PlanCommand, PlanPut};
+
 /// Waangu 360: one installation serves thousands of client organisations.
 #[derive(Debug, Parser)]
 #[command(name = "waangu", version, propagate_version = true)]
@@ -79,6 +83,12 @@ pub(crate) enum Command {
     /// The PostgreSQL servers that hold tenants.
     #[command(subcommand)]
     Cell(CellCommand),
+    /// A tenant's flags and limits, and what each value comes from.
+    #[command(subcommand)]
+    Flag(FlagCommand),
+    /// Plans: named sets of flags and limits that tenants subscribe to.
+    #[command(subcommand)]
+    Plan(PlanCommand),
     /// Check what the platform needs and what runs, and say how to mend what is wrong.
     Doctor(DoctorOptions),
     /// Print the admin API's OpenAPI 3.1 document.
@@ -135,6 +145,9 @@ pub(crate) struct UpOptions {
 pub(crate) enum TenantCommand {
     /// Onboard a tenant and wait until it is served.
     Create(TenantCreate),
+    /// Onboard many tenants from a file of comma-separated values. It may be ended at any moment and
+    /// run again.
+    Import(TenantImport),
     /// All tenants.
     List,
     /// One tenant.
@@ -186,9 +199,33 @@ pub(crate) struct TenantCreate {
     /// Modules to switch on (default: the profile's).
     #[arg(long, value_delimiter = ',')]
     pub(crate) modules: Option<Vec<String>>,
+    /// The plan it subscribes to.
+    #[arg(long)]
+    pub(crate) plan: Option<String>,
     /// Makes a repeated call safe.
     #[arg(long, value_name = "KEY")]
     pub(crate) idempotency_key: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TenantImport {
+    /// The file. Its first line names the columns: slug and country, and any of name, parent, profile,
+    /// tier, modules (with `;` between them) and plan.
+    pub(crate) file: PathBuf,
+    /// Check each line as onboarding would, say where its tenant would live, and change nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Check all lines first, and make nobody if one fails.
+    #[arg(long)]
+    pub(crate) all_or_nothing: bool,
+    /// Lines at once.
+    #[arg(long, default_value_t = 16, value_name = "N", value_parser = parallel)]
+    pub(crate) parallel: usize,
+}
+
+fn parallel(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| (1..=64).contains(number));
+    number.ok_or_else(|| "it is 1 to 64".to_owned())
 }
 
 #[derive(Debug, Subcommand)]

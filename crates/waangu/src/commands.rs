@@ -13,9 +13,12 @@ use crate::cli::{
 use crate::failure::{Failure, Of as _};
 use crate::output::{line, print};
 
+mod flags;
+mod import;
 mod people;
 mod tree;
 
+pub(crate) use flags::{flag, plan};
 pub(crate) use people::{role, user};
 
 /// Tenants on one page of the API.
@@ -60,6 +63,7 @@ fn admin(global: &Global) -> Result<Client, Failure> {
 pub(crate) async fn tenant(global: &Global, command: TenantCommand) -> Result<(), Failure> {
     match command {
         TenantCommand::Create(wish) => create(global, wish).await,
+        TenantCommand::Import(wish) => import::run(global, wish).await,
         TenantCommand::List => {
             let items = all_tenants(&admin(global)?).await?;
             print_tenants(global, &items)
@@ -117,6 +121,7 @@ async fn create(global: &Global, wish: TenantCreate) -> Result<(), Failure> {
         profile: wish.profile,
         tier: wish.tier,
         modules: wish.modules,
+        plan: wish.plan,
         ..CreateTenant::default()
     };
     let spinner = Spinner::new();
@@ -323,6 +328,14 @@ fn print_tenant(global: &Global, tenant: &TenantView) -> Result<(), Failure> {
             format!("{} {} ({state})", module.module, module.version)
         })
         .collect();
+    let entitlements: Vec<String> = tenant
+        .entitlements
+        .iter()
+        .map(|one| {
+            let value = flags::shown(&one.kind, &one.value);
+            format!("{} = {value} ({})", one.key, one.origin)
+        })
+        .collect();
     let place = &tenant.placement;
     let rows = [
         ("id", tenant.id.clone()),
@@ -332,6 +345,7 @@ fn print_tenant(global: &Global, tenant: &TenantView) -> Result<(), Failure> {
         ("country", tenant.country.clone()),
         ("parent", tenant.parent.clone().unwrap_or_default()),
         ("profile", tenant.profile.clone().unwrap_or_default()),
+        ("plan", tenant.plan.clone().unwrap_or_default()),
         ("state", tenant.state.clone()),
         (
             "placement",
@@ -342,6 +356,7 @@ fn print_tenant(global: &Global, tenant: &TenantView) -> Result<(), Failure> {
         ),
         ("because", place.reasons.join("\n")),
         ("modules", modules.join("\n")),
+        ("flags and limits", entitlements.join("\n")),
     ];
     let rows = rows
         .map(|(name, value)| vec![name.to_owned(), value])

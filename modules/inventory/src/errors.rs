@@ -3,7 +3,7 @@
 use waangu_sdk::ErrorDef;
 
 /// All of the below, in order.
-pub(crate) static ERRORS: [&ErrorDef; 9] = [
+pub(crate) static ERRORS: [&ErrorDef; 10] = [
     &PRODUCT_NOT_FOUND,
     &PRODUCT_UNKNOWN,
     &SKU_TAKEN,
@@ -13,6 +13,7 @@ pub(crate) static ERRORS: [&ErrorDef; 9] = [
     &MOVE_NOT_FOUND,
     &INSUFFICIENT_STOCK,
     &EXCESSIVE_STOCK,
+    &BATCH_OFF,
 ];
 
 /// There is no such product.
@@ -95,4 +96,13 @@ pub(crate) static EXCESSIVE_STOCK: ErrorDef = ErrorDef::client(
     "There would be more on hand than can be counted",
     "A product's stock at a place has to stay below 2^53. Nothing was moved.",
     "Check the quantity; count in a larger unit.",
+);
+
+/// The tenant moves one at a time.
+pub(crate) static BATCH_OFF: ErrorDef = ErrorDef::client(
+    "inventory.batch-off",
+    403,
+    "The tenant moves one at a time",
+    "The flag `inventory.batch_moves` is off for this tenant.",
+    "Use `POST /api/inventory/moves` for each move, or ask the operator to switch the flag on.",
 );

@@ -20,10 +20,13 @@ mod stock;
 
 static MODULE: Module = Module {
     manifest: include_str!("../module.toml"),
-    migrations: &[(
-        "0001_inventory",
-        include_str!("../migrations/0001_inventory.sql"),
-    )],
+    migrations: &[
+        (
+            "0001_inventory",
+            include_str!("../migrations/0001_inventory.sql"),
+        ),
+        ("0002_turn", include_str!("../migrations/0002_turn.sql")),
+    ],
     errors: &errors::ERRORS,
     router,
 };

@@ -12,7 +12,7 @@ use waangu_sdk::{
 };
 
 use crate::created::Created;
-use crate::errors::MOVE_NOT_FOUND;
+use crate::errors::{BATCH_OFF, MOVE_NOT_FOUND};
 use crate::fields::{check_text, invalid};
 use crate::page::{Limit, Page};
 use crate::permissions::{StockMove, StockRead};
@@ -138,6 +138,11 @@ pub(crate) async fn create_batch(
     key: IdempotencyKey,
     Json(new): Json<Vec<NewMove>>,
 ) -> Reply<Created<Batch>> {
+    if !auth.flags().bool("inventory.batch_moves")? {
+        return Err(BATCH_OFF
+            .fault("batches are not switched on for this tenant")
+            .into());
+    }
     if !(1..=MAX_BATCH).contains(&new.len()) {
         return Err(fault::INVALID_FIELD
             .fault(format!("a batch has 1 to {MAX_BATCH} moves"))

@@ -5,8 +5,8 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 use waangu_sdk::{
-    Authorized, Fault, IdempotencyKey, Json, OffsetDateTime, Path, Query, Reply, Row, TenantTx,
-    Uuid, column, constraint, fault, new_id, rfc3339,
+    Authorized, Fault, IdempotencyKey, Json, OffsetDateTime, Path, Query, Quota, Reply, Row,
+    TenantTx, Uuid, column, constraint, fault, new_id, rfc3339,
 };
 
 use crate::created::Created;
@@ -20,6 +20,14 @@ const GET: &str = include_str!("../sql/product_get.sql");
 const GET_BY_KEY: &str = include_str!("../sql/product_get_by_key.sql");
 const LIST: &str = include_str!("../sql/product_list.sql");
 const UPDATE: &str = include_str!("../sql/product_update.sql");
+
+/// How many products a tenant may have.
+const PRODUCTS: Quota<'_> = Quota {
+    limit: "inventory.products",
+    field: "sku",
+    turn: include_str!("../sql/product_turn.sql"),
+    count: include_str!("../sql/product_count.sql"),
+};
 
 const SKU_LENGTH: usize = 64;
 
@@ -101,7 +109,14 @@ pub(crate) async fn create(
 ) -> Reply<Created<Product>> {
     new.check()?;
     let mut tx = auth.begin();
-    let product = insert(&mut tx, &key, &new).await?;
+    let product = match auth.flags().check_room(&mut tx, &PRODUCTS, &new.sku).await {
+        Ok(()) => insert(&mut tx, &key, &new).await?,
+        // A repeated request adds nothing.
+        Err(full) if full.code() == fault::LIMIT_REACHED.code => {
+            earlier(&mut tx, &key, &new).await?.ok_or(full)?
+        }
+        Err(other) => return Err(other.into()),
+    };
     tx.commit().await?;
     Ok(Created::at(format!("/products/{}", product.id), product))
 }
@@ -168,19 +183,31 @@ async fn insert(
     if let Some(row) = inserted {
         return read(&row);
     }
-    if let Some(key) = key.as_deref()
-        && let Some(row) = tx.query_opt(GET_BY_KEY, &[&key]).await?
-    {
-        let earlier = read(&row)?;
-        if earlier.sku == new.sku {
-            return Ok(earlier);
-        }
-        return Err(fault::IDEMPOTENCY_KEY_REUSED
-            .fault(format!("the key has created product `{}`", earlier.sku)));
+    earlier(tx, key, new).await?.ok_or_else(|| {
+        SKU_TAKEN
+            .fault(format!("there is a product `{}` already", new.sku))
+            .field("sku")
+    })
+}
+
+/// What an earlier request with the same key has inserted.
+async fn earlier(
+    tx: &mut TenantTx,
+    key: &IdempotencyKey,
+    new: &NewProduct,
+) -> Result<Option<Product>, Fault> {
+    let Some(key) = key.as_deref() else {
+        return Ok(None);
+    };
+    let Some(row) = tx.query_opt(GET_BY_KEY, &[&key]).await? else {
+        return Ok(None);
+    };
+    let earlier = read(&row)?;
+    if earlier.sku == new.sku {
+        return Ok(Some(earlier));
     }
-    Err(SKU_TAKEN
-        .fault(format!("there is a product `{}` already", new.sku))
-        .field("sku"))
+    Err(fault::IDEMPOTENCY_KEY_REUSED
+        .fault(format!("the key has created product `{}`", earlier.sku)))
 }
 
 impl NewProduct {

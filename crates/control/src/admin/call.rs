@@ -49,20 +49,28 @@ impl FromRequestParts<Arc<App>> for Call {
 impl Call {
     /// Refuses a change of something that has changed since the caller read it (RFC 9110 §13.1.1).
     pub(crate) fn check_version(&self, tenant: &Tenant) -> Result<(), Fault> {
-        let current = etag(tenant.generation);
-        match self.if_match.as_deref() {
-            Some(given) if given != "*" && !given.split(',').any(|tag| tag.trim() == current) => {
-                Err(fault::PRECONDITION_FAILED
-                    .fault(format!("the tenant's version is {current} now")))
-            }
-            _ => Ok(()),
+        self.check_tag(&etag(tenant))
+    }
+
+    /// The same with the current ETag of anything; an empty one is of what does not exist.
+    pub(crate) fn check_tag(&self, current: &str) -> Result<(), Fault> {
+        let matches = |given: &str| match given {
+            "*" => !current.is_empty(),
+            tags => tags.split(',').any(|tag| tag.trim() == current),
+        };
+        if self.if_match.as_deref().is_none_or(matches) {
+            return Ok(());
         }
+        Err(fault::PRECONDITION_FAILED.fault(match current {
+            "" => "there is nothing here yet".to_owned(),
+            current => format!("its version is {current} now"),
+        }))
     }
 }
 
-/// The ETag of a generation.
-pub(crate) fn etag(generation: i64) -> String {
-    format!("\"g{generation}\"")
+/// The ETag of a tenant: what is wanted of the cells, and its own plan, flags and limits.
+pub(crate) fn etag(tenant: &Tenant) -> String {
+    format!("\"g{}-{}\"", tenant.generation, tenant.revision)
 }
 
 /// A change in the making. Dropped without [`Change::commit`], nothing has happened.
@@ -106,8 +114,28 @@ impl<'a> Change<'a> {
         detail: &serde_json::Value,
         reply: StoredReply,
     ) -> Result<StoredReply, Fault> {
+        self.record(action, Some(tenant), detail, reply).await
+    }
+
+    /// The same for a change that is no one tenant's.
+    pub(crate) async fn commit_global(
+        self,
+        action: &str,
+        detail: &serde_json::Value,
+        reply: StoredReply,
+    ) -> Result<StoredReply, Fault> {
+        self.record(action, None, detail, reply).await
+    }
+
+    async fn record(
+        self,
+        action: &str,
+        tenant: Option<(TenantId, &Slug)>,
+        detail: &serde_json::Value,
+        reply: StoredReply,
+    ) -> Result<StoredReply, Fault> {
         self.tx
-            .record_audit(&self.call.actor, action, Some(tenant), detail)
+            .record_audit(&self.call.actor, action, tenant, detail)
             .await?;
         if let Some(key) = &self.call.key {
             self.tx

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use waangu_api::Problem;
 use waangu_api::types::{
     AuditQuery, AuditView, CellView, CountryView, EnvironmentView, List, ModuleView, RegionView,
@@ -13,7 +13,7 @@ use waangu_registry::{AuditEvent, Cell, Country, Region, StoredModule};
 
 use super::call::Call;
 use super::tenants;
-use crate::reply::Refusal;
+use crate::reply::{Query, Refusal};
 use crate::server::App;
 
 /// Audit events on a page if the caller does not say.
@@ -102,10 +102,8 @@ pub(super) async fn environments(
 pub(super) async fn audit(
     State(app): State<Arc<App>>,
     _call: Call,
-    query: Result<Query<AuditQuery>, axum::extract::rejection::QueryRejection>,
+    Query(query): Query<AuditQuery>,
 ) -> Result<Json<List<AuditView>>, Refusal> {
-    let Query(query) =
-        query.map_err(|rejection| fault::INVALID_FIELD.fault(rejection.body_text()))?;
     let slug = query.tenant.as_deref().map(tenants::parse).transpose()?;
     let limit = query.limit.unwrap_or(PAGE);
     if !(1..=500).contains(&limit) {

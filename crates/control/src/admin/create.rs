@@ -2,18 +2,21 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::State;
-use axum::response::Response;
+use axum::http::HeaderValue;
+use axum::response::{IntoResponse, Response};
 use serde_json::json;
-use waangu_api::Problem;
-use waangu_api::types::{Accepted, CreateTenant};
-use waangu_kernel::{CountryCode, Fault, ModuleId, ProfileId, Slug, TenantId, Tier, fault};
-use waangu_registry::{Country, Entitlement, NewTenant, StoredModule, Tenant, Tx};
+use waangu_api::types::{Accepted, CreateTenant, Rehearsed, Trial};
+use waangu_api::{Problem, REPLAYED_HEADER};
+use waangu_kernel::entitlement::{Catalogue, Values};
+use waangu_kernel::{CountryCode, Fault, ModuleId, PlanId, ProfileId, Slug, TenantId, Tier, fault};
+use waangu_registry::{Country, NewTenant, Session, StoredModule, StoredReply, Tenant, Tx};
 
 use super::call::{Begun, Call, Change};
-use super::operations;
+use super::{entitlements, operations, view};
 use crate::placement::{Question, choose};
-use crate::reply::{RawBody, Refusal};
+use crate::reply::{Query, RawBody, Refusal};
 use crate::server::App;
 
 /// The profile of a tenant that names none.
@@ -26,38 +29,84 @@ const BUCKET_LIMIT: i64 = 400;
 /// Longest name for people, in characters.
 pub(super) const NAME_LIMIT: usize = 200;
 
-/// Onboards a tenant: chooses its place, answers with the reasons, and provisions it.
+/// Onboards a tenant: chooses its place, answers with the reasons, and provisions it. With `dry_run`
+/// all checks are made and nothing is changed. A repeated `Idempotency-Key` gets its first answer, with
+/// `Idempotent-Replayed: true`.
 #[utoipa::path(post, path = "/tenants", operation_id = "tenants.create", tag = "tenants",
-    request_body = CreateTenant,
+    request_body = CreateTenant, params(Trial),
     responses((status = 202, body = Accepted, headers(("Location" = String))),
+              (status = 200, body = Rehearsed, description = "What a dry run found"),
               (status = "default", body = Problem)))]
 pub(super) async fn create(
     State(app): State<Arc<App>>,
     call: Call,
+    Query(trial): Query<Trial>,
     body: RawBody,
 ) -> Result<Response, Refusal> {
     let wish = Wish::parse(body.parse()?)?;
+    if trial.parent_country.is_some() && !trial.dry_run {
+        return Err(fault::INVALID_FIELD
+            .fault("only a dry run takes a parent that does not exist yet")
+            .field("parent_country")
+            .into());
+    }
     let mut session = app.registry.session().await?;
-    let stored = match Change::begin(&mut session, &call, &body.bytes).await? {
-        Begun::Done(stored) => stored,
-        Begun::Fresh(change) => onboard(&app, change, wish).await?,
+    if trial.dry_run {
+        return Ok(rehearse(&app, &mut session, wish, &trial).await?);
+    }
+    let (stored, again) = match Change::begin(&mut session, &call, &body.bytes).await? {
+        Begun::Done(stored) => (stored, true),
+        Begun::Fresh(change) => (onboard(&app, change, wish).await?, false),
     };
     drop(session);
-    operations::answer(&app, &call, stored).await
+    let mut answer = operations::answer(&app, &call, stored).await?;
+    if again {
+        let yes = HeaderValue::from_static("true");
+        answer.headers_mut().insert(REPLAYED_HEADER, yes);
+    }
+    Ok(answer)
 }
 
-async fn onboard(
+async fn onboard(app: &App, change: Change<'_>, wish: Wish) -> Result<StoredReply, Fault> {
+    let slug = wish.slug.clone();
+    let (id, detail) = bear(app, &change.tx, wish, None).await?;
+    operations::open(app, change, "create", (id, &slug), 1, &detail).await
+}
+
+/// Does all that a creation does, and forgets it.
+async fn rehearse(
     app: &App,
-    change: Change<'_>,
+    session: &mut Session,
     wish: Wish,
-) -> Result<waangu_registry::StoredReply, Fault> {
-    let tx = &change.tx;
+    trial: &Trial,
+) -> Result<Response, Fault> {
+    let abroad = trial.parent_country.as_deref().map(str::parse).transpose();
+    let abroad = abroad.map_err(|fault: Fault| fault.field("parent_country"))?;
+    // Dropped without a commit: nothing has happened.
+    let tx = session.begin().await?;
+    let (id, _) = bear(app, &tx, wish, abroad).await?;
+    let tenant = tx.get_tenant_by_id(id).await?;
+    let placement = view::placement(&tenant, &tx.list_cells().await?);
+    Ok(Json(Rehearsed { placement }).into_response())
+}
+
+/// Writes all that belongs to a new tenant; returns its number and what the audit has to know. With
+/// `abroad`, its parent is one of this country that is not there yet.
+async fn bear(
+    app: &App,
+    tx: &Tx<'_>,
+    wish: Wish,
+    abroad: Option<CountryCode>,
+) -> Result<(TenantId, serde_json::Value), Fault> {
     let country = served_country(tx, wish.country).await?;
     let profile = tx.get_profile(&wish.profile).await?.ok_or_else(|| {
         fault::PROFILE_UNKNOWN
             .fault(format!("there is no profile `{}`", wish.profile))
             .field("profile")
     })?;
+    if let Some(parents) = abroad {
+        check_border(tx, parents, &country).await?;
+    }
     let parent = match &wish.parent {
         Some(slug) => {
             tx.lock_tree().await?;
@@ -69,7 +118,9 @@ async fn onboard(
         Some(modules) => modules,
         None => profile.modules.clone(),
     };
-    check_modules(&tx.list_modules().await?, &modules)?;
+    let installed = tx.list_modules().await?;
+    check_modules(&installed, &modules)?;
+    check_values(&installed, &wish.entitlements)?;
     let (regions, cells) = (tx.list_regions().await?, tx.list_cells().await?);
     let choice = choose(&Question {
         country: &country,
@@ -100,17 +151,39 @@ async fn onboard(
     for module in &modules {
         tx.put_activation(id, module, true).await?;
     }
-    for entitlement in &wish.entitlements {
-        tx.put_entitlement(id, entitlement).await?;
-    }
+    subscribe(tx, id, wish.plan.as_ref(), &wish.entitlements).await?;
     let detail = json!({
         "country": new.country,
         "tier": new.tier,
         "cell": new.cell,
         "modules": modules,
+        "plan": wish.plan,
+        "entitlements": wish.entitlements,
         "reasons": new.reasons,
     });
-    operations::open(app, change, "create", (id, &wish.slug), 1, &detail).await
+    Ok((id, detail))
+}
+
+/// Refuses flags and limits that nobody declares.
+fn check_values(installed: &[StoredModule], values: &Values) -> Result<(), Fault> {
+    let catalogue = Catalogue::new(installed.iter().map(|stored| &stored.manifest));
+    entitlements::check_values(&catalogue, values)
+}
+
+/// Gives a new tenant its plan, and flags and limits of its own.
+async fn subscribe(
+    tx: &Tx<'_>,
+    id: TenantId,
+    plan: Option<&PlanId>,
+    own: &Values,
+) -> Result<(), Fault> {
+    for (key, value) in own {
+        tx.put_entitlement(id, key, value).await?;
+    }
+    match plan {
+        Some(plan) => tx.put_tenant_plan(id, Some(plan)).await,
+        None => Ok(()),
+    }
 }
 
 /// What was asked for, parsed.
@@ -122,7 +195,8 @@ struct Wish {
     profile: ProfileId,
     tier: Option<Tier>,
     modules: Option<Vec<ModuleId>>,
-    entitlements: Vec<Entitlement>,
+    plan: Option<PlanId>,
+    entitlements: Values,
 }
 
 impl Wish {
@@ -138,20 +212,6 @@ impl Wish {
                     .collect::<Result<_, _>>()
             })
             .transpose()?;
-        let entitlements = body
-            .entitlements
-            .into_iter()
-            .map(|(key, value)| {
-                super::entitlements::check_key(&key)?;
-                super::entitlements::check_value(&value)
-                    .map_err(|fault| fault.field("entitlements"))?;
-                Ok(Entitlement {
-                    key,
-                    value,
-                    origin: "override".to_owned(),
-                })
-            })
-            .collect::<Result<_, Fault>>()?;
         Ok(Self {
             slug: body.slug.parse()?,
             name: check_name(body.name)?,
@@ -160,9 +220,15 @@ impl Wish {
             profile: profile.parse()?,
             tier: body.tier.as_deref().map(str::parse).transpose()?,
             modules,
-            entitlements,
+            plan: body.plan.as_deref().map(plan_id).transpose()?,
+            entitlements: body.entitlements,
         })
     }
+}
+
+/// A plan's id in a request body.
+pub(super) fn plan_id(text: &str) -> Result<PlanId, Fault> {
+    text.parse().map_err(|fault: Fault| fault.field("plan"))
 }
 
 /// A name for people: not empty, not endless, without control characters.
@@ -222,18 +288,22 @@ pub(super) async fn check_kin(
     parent: &Tenant,
     country: &Country,
 ) -> Result<(), Fault> {
-    if parent.country == country.code {
+    check_border(tx, parent.country, country).await
+}
+
+async fn check_border(tx: &Tx<'_>, parent: CountryCode, country: &Country) -> Result<(), Fault> {
+    if parent == country.code {
         return Ok(());
     }
-    let parents = served_country(tx, parent.country).await?;
+    let parents = served_country(tx, parent).await?;
     let closed = [country, &parents]
         .into_iter()
         .find(|side| !side.kin_abroad);
     match closed {
         Some(side) => Err(fault::PARENT_COUNTRY_FORBIDDEN
             .fault(format!(
-                "{} does not allow kinship between {} and {}",
-                side.code, country.code, parent.country
+                "{} does not allow kinship between {} and {parent}",
+                side.code, country.code
             ))
             .field("parent")),
         None => Ok(()),

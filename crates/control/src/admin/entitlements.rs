@@ -1,22 +1,57 @@
-//! A tenant's parameters: flags, limits, settings.
+//! A tenant's flags and limits, and what is declared at all.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde_json::{Value, json};
+use serde_json::json;
 use waangu_api::Problem;
-use waangu_api::types::{EntitlementView, PutEntitlement};
-use waangu_kernel::{Fault, fault};
-use waangu_registry::Entitlement;
+use waangu_api::types::{DeclarationView, EntitlementView, List, PutEntitlement};
+use waangu_kernel::entitlement::{Catalogue, Declaration, USERS, Values, check_key, platform};
+use waangu_kernel::{Fault, TenantId, fault};
+use waangu_registry::{Held, Tx};
 
 use super::call::{Begun, Call, Change, reply};
 use super::{tenants, view};
 use crate::reply::{Path, RawBody, Refusal};
 use crate::server::App;
 
-/// One parameter.
+/// Everything that is declared, by the platform and by installed modules.
+#[utoipa::path(get, path = "/entitlements", operation_id = "entitlements.declared",
+    tag = "entitlements",
+    responses((status = 200, body = List<DeclarationView>), (status = "default", body = Problem)))]
+pub(super) async fn declared(
+    State(app): State<Arc<App>>,
+    _call: Call,
+) -> Result<Json<List<DeclarationView>>, Refusal> {
+    let mut session = app.registry.session().await?;
+    let catalogue = catalogue(&session.begin().await?).await?;
+    Ok(Json(List {
+        items: catalogue.iter().map(declaration).collect(),
+    }))
+}
+
+/// All flags and limits of a tenant, with what each comes from.
+#[utoipa::path(get, path = "/tenants/{slug}/entitlements", operation_id = "entitlements.list",
+    tag = "entitlements", params(("slug" = String, Path)),
+    responses((status = 200, body = List<EntitlementView>), (status = "default", body = Problem)))]
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    _call: Call,
+    Path(slug): Path<String>,
+) -> Result<Json<List<EntitlementView>>, Refusal> {
+    let mut session = app.registry.session().await?;
+    let tx = session.begin().await?;
+    let tenant = tx.get_tenant(&tenants::parse(&slug)?).await?;
+    let (catalogue, held) = (catalogue(&tx).await?, tx.get_held(tenant.id).await?);
+    let all = catalogue.iter().map(|one| view::entitlement(one, &held));
+    Ok(Json(List {
+        items: all.collect(),
+    }))
+}
+
+/// One flag or limit of a tenant.
 #[utoipa::path(get, path = "/tenants/{slug}/entitlements/{key}", operation_id = "entitlements.get",
     tag = "entitlements", params(("slug" = String, Path), ("key" = String, Path)),
     responses((status = 200, body = EntitlementView), (status = "default", body = Problem)))]
@@ -28,12 +63,18 @@ pub(super) async fn get(
     let mut session = app.registry.session().await?;
     let tx = session.begin().await?;
     let tenant = tx.get_tenant(&tenants::parse(&slug)?).await?;
-    let all = tx.list_entitlements(tenant.id).await?;
-    let found = all.into_iter().find(|entitlement| entitlement.key == key);
-    Ok(Json(view::entitlement(found.ok_or_else(|| unknown(&key))?)))
+    let catalogue = catalogue(&tx).await?;
+    let declaration = catalogue.get(&key).ok_or_else(|| {
+        fault::ENTITLEMENT_NOT_FOUND.fault(format!(
+            "nobody declares a flag or limit `{}`",
+            fault::excerpt(&key)
+        ))
+    })?;
+    let held = tx.get_held(tenant.id).await?;
+    Ok(Json(view::entitlement(declaration, &held)))
 }
 
-/// Sets a parameter for this tenant alone.
+/// Sets a flag or limit for this tenant alone.
 #[utoipa::path(put, path = "/tenants/{slug}/entitlements/{key}", operation_id = "entitlements.put",
     tag = "entitlements", params(("slug" = String, Path), ("key" = String, Path)),
     request_body = PutEntitlement,
@@ -45,29 +86,29 @@ pub(super) async fn put(
     body: RawBody,
 ) -> Result<Json<EntitlementView>, Refusal> {
     let PutEntitlement { value } = body.parse()?;
-    check_key(&key)?;
-    check_value(&value).map_err(|fault| fault.field("value"))?;
-    let new = Entitlement {
-        key,
-        value,
-        origin: "override".to_owned(),
-    };
     let slug = tenants::parse(&slug)?;
     let mut session = app.registry.session().await?;
     if let Begun::Fresh(change) = Change::begin(&mut session, &call, &body.bytes).await? {
         let tenant = change.tx.lock_tenant(&slug).await?;
         call.check_version(&tenant)?;
-        change.tx.put_entitlement(tenant.id, &new).await?;
-        let detail = json!({ "key": new.key, "value": new.value });
+        let catalogue = catalogue(&change.tx).await?;
+        catalogue.check(&key, &value).map_err(|fault| {
+            let unknown = fault.code() == fault::ENTITLEMENT_UNKNOWN.code;
+            fault.field(if unknown { "key" } else { "value" })
+        })?;
+        let before = change.tx.get_held(tenant.id).await?;
+        let before = before.own.as_ref().and_then(|own| own.get(&key));
+        change.tx.put_entitlement(tenant.id, &key, &value).await?;
+        let detail = json!({ "key": key, "before": before, "after": value });
         let empty = reply(StatusCode::OK, None, &json!({}))?;
         change
             .commit("entitlement.put", (tenant.id, &slug), &detail, empty)
             .await?;
     }
-    Ok(Json(view::entitlement(new)))
+    get(State(app), call, Path((slug.into(), key))).await
 }
 
-/// Removes this tenant's own value.
+/// Removes this tenant's own value; its profile's, its plan's or the default counts again.
 #[utoipa::path(delete, path = "/tenants/{slug}/entitlements/{key}",
     operation_id = "entitlements.delete", tag = "entitlements",
     params(("slug" = String, Path), ("key" = String, Path)),
@@ -82,8 +123,13 @@ pub(super) async fn delete(
     if let Begun::Fresh(change) = Change::begin(&mut session, &call, &[]).await? {
         let tenant = change.tx.lock_tenant(&slug).await?;
         call.check_version(&tenant)?;
-        if !change.tx.delete_entitlement(tenant.id, &key).await? {
-            return Err(unknown(&key).into());
+        if check_key(&key).is_err() || !change.tx.delete_entitlement(tenant.id, &key).await? {
+            return Err(fault::ENTITLEMENT_NOT_FOUND
+                .fault(format!(
+                    "the tenant has no value of its own for `{}`",
+                    fault::excerpt(&key)
+                ))
+                .into());
         }
         let empty = reply(StatusCode::NO_CONTENT, None, &json!({}))?;
         let detail = json!({ "key": key });
@@ -94,45 +140,47 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// A key: lower-case words with dots, hyphens and underscores.
-pub(super) fn check_key(key: &str) -> Result<(), Fault> {
-    let fine = (1..=80).contains(&key.len())
-        && key.starts_with(|c: char| c.is_ascii_lowercase())
-        && key
-            .chars()
-            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || ".-_".contains(c));
-    if fine {
+/// What may have a value, by the platform and installed modules.
+pub(super) async fn catalogue(tx: &Tx<'_>) -> Result<Catalogue, Fault> {
+    let modules = tx.list_modules().await?;
+    Ok(Catalogue::new(
+        modules.iter().map(|stored| &stored.manifest),
+    ))
+}
+
+/// Refuses values of a request body whose keys nobody declares, or of another type.
+pub(super) fn check_values(catalogue: &Catalogue, values: &Values) -> Result<(), Fault> {
+    values.iter().try_for_each(|(key, value)| {
+        let named = |fault: Fault| fault.field(format!("entitlements.{}", fault::excerpt(key)));
+        catalogue.check(key, value).map_err(named)
+    })
+}
+
+/// Refuses one more user than the tenant may have. The tenant is locked, so the count stands.
+pub(super) async fn check_room_for_user(tx: &Tx<'_>, tenant: TenantId) -> Result<(), Fault> {
+    let held: Held = tx.get_held(tenant).await?;
+    let platform = platform();
+    let users = platform.iter().find(|one| one.key == USERS);
+    let Some(limit) = users.and_then(|users| held.layers().limit(users)) else {
+        return Ok(());
+    };
+    let have = u64::try_from(tx.count_users(tenant).await?).unwrap_or(0);
+    if have < limit {
         return Ok(());
     }
-    Err(fault::INVALID_FIELD
+    Err(fault::LIMIT_REACHED
         .fault(format!(
-            "`{}` is not an entitlement key",
-            fault::excerpt(key)
+            "the tenant has {have} of at most {limit} users (`{USERS}`)"
         ))
-        .field("entitlements"))
+        .field("username"))
 }
 
-/// A value that PostgreSQL can keep: its JSON has no U+0000.
-pub(super) fn check_value(value: &Value) -> Result<(), Fault> {
-    let refused = |text: &str| text.contains('\0');
-    let null = match value {
-        Value::String(text) => refused(text),
-        Value::Array(items) => return items.iter().try_for_each(check_value),
-        Value::Object(fields) => {
-            fields.values().try_for_each(check_value)?;
-            fields.keys().any(|name| refused(name))
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) => false,
-    };
-    if null {
-        return Err(fault::INVALID_FIELD.fault("a value must not have a null character (U+0000)"));
+fn declaration(one: &Declaration) -> DeclarationView {
+    DeclarationView {
+        key: one.key.clone(),
+        kind: one.kind.to_string(),
+        default: one.default.clone(),
+        unit: one.unit.clone(),
+        description: one.description.clone(),
     }
-    Ok(())
-}
-
-fn unknown(key: &str) -> Fault {
-    fault::ENTITLEMENT_NOT_FOUND.fault(format!(
-        "the tenant has no entitlement `{}`",
-        fault::excerpt(key)
-    ))
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::header::ETAG;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
@@ -13,8 +13,8 @@ use waangu_kernel::{Fault, Slug, TenantId, fault};
 use waangu_registry::{Desired, StoredReply, Tenant, TenantPatch, Tx};
 
 use super::call::{Begun, Call, Change, etag, reply};
-use super::{create, operations, view};
-use crate::reply::{Path, RawBody, Refusal};
+use super::{create, entitlements, operations, view};
+use crate::reply::{Path, Query, RawBody, Refusal};
 use crate::server::App;
 
 /// Tenants on a page if the caller does not say.
@@ -27,10 +27,8 @@ const PAGE: i64 = 50;
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     _call: Call,
-    query: Result<Query<PageQuery>, axum::extract::rejection::QueryRejection>,
+    Query(query): Query<PageQuery>,
 ) -> Result<Json<TenantList>, Refusal> {
-    let Query(query) =
-        query.map_err(|rejection| fault::INVALID_FIELD.fault(rejection.body_text()))?;
     let limit = query.limit.unwrap_or(PAGE);
     if !(1..=200).contains(&limit) {
         return Err(fault::INVALID_FIELD
@@ -53,9 +51,10 @@ pub(super) async fn list(
     let tx = session.begin().await?;
     let page = tx.list_tenants(after, limit).await?;
     let cells = tx.list_cells().await?;
+    let catalogue = entitlements::catalogue(&tx).await?;
     let mut items = Vec::with_capacity(page.tenants.len());
     for tenant in page.tenants {
-        items.push(view::tenant(&tx, &app.config, &cells, tenant).await?);
+        items.push(view::tenant(&tx, &app.config, &cells, &catalogue, tenant).await?);
     }
     Ok(Json(TenantList {
         items,
@@ -94,7 +93,7 @@ pub(super) async fn placement(
     Ok(Json(view::placement(&tenant, &tx.list_cells().await?)))
 }
 
-/// Changes name and parent.
+/// Changes name, parent and plan.
 #[utoipa::path(patch, path = "/tenants/{slug}", operation_id = "tenants.update", tag = "tenants",
     params(("slug" = String, Path)), request_body = PatchTenant,
     responses((status = 200, body = TenantView, headers(("ETag" = String))),
@@ -133,7 +132,12 @@ pub(super) async fn patch(
             },
         )
         .await?;
-    let detail = json!({ "name": name, "parent": wish.parent });
+    if let Some(text) = wish.plan.as_deref() {
+        let plan = (!text.is_empty()).then(|| create::plan_id(text));
+        let plan = plan.transpose()?;
+        change.tx.put_tenant_plan(tenant.id, plan.as_ref()).await?;
+    }
+    let detail = json!({ "name": name, "parent": wish.parent, "plan": wish.plan });
     let empty = reply(axum::http::StatusCode::OK, None, &json!({}))?;
     change
         .commit("tenant.update", (tenant.id, &slug), &detail, empty)
@@ -245,9 +249,10 @@ async fn want(app: &App, call: &Call, slug: &str, desired: Desired) -> Result<St
 }
 
 async fn tagged(tx: &Tx<'_>, app: &App, tenant: Tenant) -> Result<Response, Fault> {
-    let tag = etag(tenant.generation);
+    let tag = etag(&tenant);
     let cells = tx.list_cells().await?;
-    let view = view::tenant(tx, &app.config, &cells, tenant).await?;
+    let catalogue = entitlements::catalogue(tx).await?;
+    let view = view::tenant(tx, &app.config, &cells, &catalogue, tenant).await?;
     Ok(([(ETAG, tag)], Json(view)).into_response())
 }
 

@@ -15,7 +15,7 @@ use waangu_kernel::{Fault, RoleName, Username, fault};
 use waangu_registry::{Tx, User};
 
 use super::call::{Begun, Call, Change, reply, send};
-use super::{create, tenants};
+use super::{create, entitlements, tenants};
 use crate::reply::{Path, RawBody, Refusal};
 use crate::server::App;
 
@@ -76,6 +76,7 @@ pub(super) async fn create(
     };
     let tenant = change.tx.lock_tenant(&slug).await?;
     let roles = check_roles(&change.tx, &wish.roles).await?;
+    entitlements::check_room_for_user(&change.tx, tenant.id).await?;
     let id = change
         .tx
         .create_user(tenant.id, &username, &display_name, &hash)

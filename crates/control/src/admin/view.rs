@@ -4,7 +4,8 @@ use waangu_api::types::{
     Accepted, ActivationView, EntitlementView, OperationView, PlacementView, TenantView,
 };
 use waangu_kernel::Fault;
-use waangu_registry::{Activation, Cell, Entitlement, Operation, Tenant, Tx};
+use waangu_kernel::entitlement::{Catalogue, Declaration, Origin};
+use waangu_registry::{Activation, Cell, Held, Operation, Tenant, Tx};
 
 use crate::config::Config;
 
@@ -13,10 +14,16 @@ pub(crate) async fn tenant(
     tx: &Tx<'_>,
     config: &Config,
     cells: &[Cell],
+    catalogue: &Catalogue,
     tenant: Tenant,
 ) -> Result<TenantView, Fault> {
     let modules = tx.list_activations(tenant.id).await?;
-    let entitlements = tx.list_entitlements(tenant.id).await?;
+    let held = tx.get_held(tenant.id).await?;
+    let entitlements = catalogue
+        .iter()
+        .filter(|one| held.layers().find(one).1 != Origin::Default)
+        .map(|one| entitlement(one, &held))
+        .collect();
     Ok(TenantView {
         id: tenant.id.to_string(),
         placement: placement(&tenant, cells),
@@ -26,9 +33,10 @@ pub(crate) async fn tenant(
         country: tenant.country.into(),
         parent: tenant.parent.map(|(_, slug)| slug.into()),
         profile: tenant.profile.map(Into::into),
+        plan: tenant.plan.map(Into::into),
         state: tenant.state.as_str().to_owned(),
         modules: modules.into_iter().map(activation).collect(),
-        entitlements: entitlements.into_iter().map(entitlement).collect(),
+        entitlements,
         generation: tenant.generation,
         last_error: tenant.last_error,
         created_at: tenant.created_at,
@@ -89,8 +97,13 @@ fn activation(activation: Activation) -> ActivationView {
     }
 }
 
-/// An entitlement.
-pub(crate) fn entitlement(entitlement: Entitlement) -> EntitlementView {
-    let Entitlement { key, value, origin } = entitlement;
-    EntitlementView { key, value, origin }
+/// A flag or limit as a tenant has it.
+pub(crate) fn entitlement(declaration: &Declaration, held: &Held) -> EntitlementView {
+    let (value, origin) = held.layers().find(declaration);
+    EntitlementView {
+        key: declaration.key.clone(),
+        kind: declaration.kind.to_string(),
+        value: value.clone(),
+        origin: origin.as_str().to_owned(),
+    }
 }

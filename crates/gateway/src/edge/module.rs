@@ -11,7 +11,7 @@ use waangu_identity::RequestContext;
 use waangu_identity::context::{CONTEXT_HEADER, MAX_LIFETIME_SECONDS};
 use waangu_identity::proof::{Access, ProofClaims};
 use waangu_kernel::manifest::Scope;
-use waangu_kernel::{Fault, ModuleId, Slug, fault};
+use waangu_kernel::{Fault, ModuleId, Placement, Slug, fault};
 
 use super::{Arrived, Edge, REQUEST_HEADER, Trail, not_found, text};
 use crate::authenticate::Principal;
@@ -43,7 +43,7 @@ impl Edge {
         let grant = authorise(&tenant, &modules, caller.user, &module, method, path)?;
         trail.module = Some(module.clone());
         trail.route = Some(grant.template.clone());
-        let share = tenant.share.enter()?;
+        let share = self.enter(&tenant)?;
         let target = self.config.modules.get(&module).copied();
         let target = target.ok_or_else(|| {
             fault::MODULE_UNAVAILABLE
@@ -72,7 +72,7 @@ impl Edge {
     }
 
     /// Whose data is asked for, and by whom.
-    async fn parties(
+    pub(super) async fn parties(
         &self,
         arrived: &Arrived<'_>,
         slug: Option<Slug>,
@@ -82,7 +82,7 @@ impl Edge {
         if let Some(slug) = &slug {
             // A made-up sub-domain; no token is needed to hear that nobody lives there.
             let tenant = self.snapshot.tenant(slug).ok_or_else(|| no_tenant(slug))?;
-            trail.tenant = Some(tenant.route.slug.clone());
+            trail.tenant = Some(tenant.slug.clone());
         }
         let headers = &arrived.head.headers;
         let caller = self
@@ -95,7 +95,7 @@ impl Edge {
         }
         let tenant = self.snapshot.tenant(&caller.tenant);
         let tenant = tenant.ok_or_else(|| no_tenant(&caller.tenant))?;
-        trail.tenant = Some(tenant.route.slug.clone());
+        trail.tenant = Some(tenant.slug.clone());
         Ok((tenant, caller))
     }
 
@@ -117,10 +117,15 @@ impl Edge {
             .clock
             .unix_seconds()
             .saturating_add(MAX_LIFETIME_SECONDS);
+        let (modules, sets) = (self.snapshot.modules(), self.snapshot.sets());
+        let flags = modules
+            .get(&module)
+            .map(|installed| installed.flags(&tenant.layers(&sets)))
+            .unwrap_or_default();
         let proof = self.proof.prove(&ProofClaims {
             login: &access.login(&module),
-            tenant: tenant.route.id.number(),
-            epoch: tenant.route.placement.epoch,
+            tenant: tenant.id.number(),
+            epoch: tenant.placement.epoch,
             expires,
             access,
             actor: &caller.user.to_string(),
@@ -129,13 +134,14 @@ impl Edge {
         let signed = self.signer.sign(RequestContext {
             module,
             request: arrived.id,
-            tenant: tenant.route.id,
-            slug: tenant.route.slug.clone(),
-            placement: tenant.route.placement.clone(),
+            tenant: tenant.id,
+            slug: tenant.slug.clone(),
+            placement: Placement::clone(&tenant.placement),
             actor: caller.user,
             permissions: grant.permissions,
             access,
             places,
+            flags,
             expires,
             proof,
             visited: None,

@@ -51,8 +51,9 @@ async fn read_on(feed: &mut Feed, snapshot: &Snapshot, pause: &mut Duration) -> 
 }
 
 async fn read(feed: &mut Feed, snapshot: &Snapshot, whole: bool) -> Result<(), Fault> {
-    // Modules first: a tenant must not be given a module that is not known yet.
+    // Modules and plans first: a tenant must not be given one that is not known yet.
     snapshot.install(&within(READ, feed.modules()).await?);
+    snapshot.furnish(within(READ, feed.sets()).await?);
     let changes = within(READ, feed.read()).await?;
     if whole {
         snapshot.replace(changes);

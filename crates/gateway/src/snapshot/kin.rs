@@ -75,16 +75,16 @@ impl Snapshot {
     pub(crate) fn subtree(&self, root: &Tenant, module: &ModuleId) -> Result<Vec<Place>, Fault> {
         let mut places = Places::default();
         places.add(root, module);
-        let mut seen = HashSet::from([root.route.id]);
-        let mut level = vec![root.route.id];
+        let mut seen = HashSet::from([root.id]);
+        let mut level = vec![root.id];
         for _depth in 0..MAX_DEPTH {
             let mut next = Vec::new();
             for parent in level {
                 for child in self.children(parent) {
-                    if !seen.insert(child.route.id) {
+                    if !seen.insert(child.id) {
                         continue;
                     }
-                    next.push(child.route.id);
+                    next.push(child.id);
                     places.add(&child, module);
                 }
                 if seen.len() > MAX_TENANTS {
@@ -105,7 +105,7 @@ impl Snapshot {
             .children(parent)
             .iter()
             .filter_map(|child| tenants.get(child))
-            .filter(|child| child.route.parent == Some(parent))
+            .filter(|child| child.parent == Some(parent))
             .map(Arc::clone)
             .collect()
     }
@@ -117,13 +117,12 @@ struct Places(BTreeMap<(CellId, Tier, i32), Vec<(TenantId, Slug)>>);
 
 impl Places {
     fn add(&mut self, tenant: &Tenant, module: &ModuleId) {
-        let route = &tenant.route;
-        if route.active && route.modules.contains(module) {
-            let placement = &route.placement;
+        if tenant.active && tenant.modules().contains(module) {
+            let placement = &tenant.placement;
             self.0
                 .entry((placement.cell.clone(), placement.tier, placement.bucket))
                 .or_default()
-                .push((route.id, route.slug.clone()));
+                .push((tenant.id, tenant.slug.clone()));
         }
     }
 
@@ -174,6 +173,9 @@ mod tests {
             },
             modules: vec!["inventory".parse().unwrap()],
             grants: HashMap::new(),
+            plan: None,
+            profile: None,
+            own: None,
         }
     }
 

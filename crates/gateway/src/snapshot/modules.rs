@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use http::Method;
+use waangu_kernel::entitlement::{Catalogue, Declaration, Layers, Origin, Values, declared};
 use waangu_kernel::manifest::{Manifest, Route, Scope};
 use waangu_kernel::permission::TENANT_ADMIN;
 use waangu_kernel::{ModuleId, Permission, RoleName};
@@ -17,6 +18,7 @@ use waangu_registry::StoredModule;
 pub(crate) struct Modules {
     stored: Vec<StoredModule>,
     by_id: HashMap<ModuleId, Module>,
+    catalogue: Catalogue,
 }
 
 impl Modules {
@@ -26,6 +28,7 @@ impl Modules {
             .map(|module| (module.manifest.id.clone(), Module::new(&module.manifest)))
             .collect();
         Self {
+            catalogue: Catalogue::new(stored.iter().map(|module| &module.manifest)),
             stored: stored.to_vec(),
             by_id,
         }
@@ -33,6 +36,11 @@ impl Modules {
 
     pub(crate) fn is_made_of(&self, stored: &[StoredModule]) -> bool {
         self.stored == stored
+    }
+
+    /// Everything that may have a value, the platform's own included.
+    pub(crate) fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
     }
 
     /// The module of this id.
@@ -47,6 +55,7 @@ pub(crate) struct Module {
     router: matchit::Router<Doors>,
     roles: HashMap<String, Vec<Permission>>,
     all: Vec<Permission>,
+    declared: Vec<Declaration>,
 }
 
 /// One path with its methods.
@@ -85,6 +94,7 @@ impl Module {
             router: router(manifest),
             roles,
             all: manifest.permissions.keys().cloned().collect(),
+            declared: declared(manifest),
         }
     }
 
@@ -106,6 +116,16 @@ impl Module {
             },
             None => Door::OtherMethods(allow(&found.value.methods)),
         }
+    }
+
+    /// The values that the module does not know from its own manifest.
+    pub(crate) fn flags(&self, layers: &Layers<'_>) -> Values {
+        self.declared
+            .iter()
+            .map(|one| (one, layers.find(one)))
+            .filter(|(_, (_, origin))| *origin != Origin::Default)
+            .map(|(one, (value, _))| (one.key.clone(), value.clone()))
+            .collect()
     }
 
     /// What these roles may do in this module, each permission once.

@@ -11,6 +11,8 @@ mod client;
 #[cfg(test)]
 mod feed;
 #[cfg(test)]
+mod flags;
+#[cfg(test)]
 mod hosts;
 #[cfg(test)]
 mod keys;

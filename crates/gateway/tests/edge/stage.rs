@@ -107,6 +107,9 @@ pub(crate) fn route(id: i64, slug: &str, grants: &[(UserId, &str)]) -> TenantRou
             .iter()
             .map(|(user, role)| (*user, vec![role.parse().unwrap()]))
             .collect::<HashMap<_, _>>(),
+        plan: None,
+        profile: None,
+        own: None,
     }
 }
 

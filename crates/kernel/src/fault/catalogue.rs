@@ -3,6 +3,10 @@
 
 use super::{Blame, ErrorDef};
 
+mod entitlements;
+
+pub use entitlements::*;
+
 /// The request can't be understood.
 pub static MALFORMED_REQUEST: ErrorDef = ErrorDef::client(
     "malformed-request",
@@ -327,15 +331,6 @@ pub static OPERATION_NOT_FOUND: ErrorDef = ErrorDef::client(
     "Use the `Location` that the change answered.",
 );
 
-/// There is no such entitlement.
-pub static ENTITLEMENT_NOT_FOUND: ErrorDef = ErrorDef::client(
-    "entitlement-not-found",
-    404,
-    "There is no such entitlement",
-    "The tenant has no entitlement with this key.",
-    "Check the key with `GET /admin/v1/tenants/{slug}`.",
-);
-
 /// A valid token is needed.
 pub static UNAUTHENTICATED: ErrorDef = ErrorDef::client(
     "unauthenticated",
@@ -498,8 +493,8 @@ pub static CONTROL_TIMEOUT: ErrorDef = ErrorDef::server(
     "Look at the operation that the request began, or repeat it with the same Idempotency-Key.",
 );
 
-/// All of the above, in order.
-pub static ALL: [&ErrorDef; 54] = [
+/// All of the above and of the files beside, in order.
+pub static ALL: [&ErrorDef; 60] = [
     &MALFORMED_REQUEST,
     &MALFORMED_JSON,
     &UNKNOWN_FIELD,
@@ -554,6 +549,12 @@ pub static ALL: [&ErrorDef; 54] = [
     &CONTROL_UNAVAILABLE,
     &CONTROL_TIMEOUT,
     &MISDIRECTED_REQUEST,
+    &ENTITLEMENT_UNKNOWN,
+    &ENTITLEMENT_TYPE,
+    &LIMIT_REACHED,
+    &PLAN_UNKNOWN,
+    &PLAN_NOT_FOUND,
+    &PLAN_IN_USE,
 ];
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! own.
 
 mod directory;
+mod entitlements;
 mod feed;
 mod migration;
 mod support;

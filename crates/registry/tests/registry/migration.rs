@@ -53,13 +53,14 @@ async fn a_gateway_sees_routes_and_modules_only() {
     for sql in [
         "select * from registry.tenant_route",
         "select * from registry.module",
+        "select * from registry.entitlement_set",
     ] {
         assert_eq!(gateway.query(sql, &[]).await.unwrap().len(), 1, "{sql}");
     }
     let admin = connect(&control.dsn).await.unwrap();
     let tables = "select c.relname from pg_class c
                    where c.relnamespace = 'registry'::regnamespace and c.relkind in ('r', 'v')
-                     and c.relname not in ('tenant_route', 'module')";
+                     and c.relname not in ('tenant_route', 'module', 'entitlement_set')";
     let tables = admin.query(tables, &[]).await.unwrap();
     assert!(tables.len() > 10);
     for table in &tables {
@@ -73,7 +74,8 @@ async fn a_gateway_sees_routes_and_modules_only() {
     let row = admin.query_one(columns, &[]).await.unwrap();
     assert_eq!(
         row.get::<_, &str>(0),
-        "id slug active gone cell tier bucket epoch parent_id changed_xid modules grants"
+        "id slug active gone cell tier bucket epoch parent_id changed_xid modules grants \
+         plan profile own"
     );
     for sql in [
         "update registry.module set version = '6.6.6'",

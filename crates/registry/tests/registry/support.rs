@@ -1,5 +1,6 @@
 //! A control database with one small world in it.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use waangu_kernel::{Fault, ModuleId, Slug, TenantId, Tier};
@@ -51,6 +52,8 @@ async fn fill(tx: &Tx<'_>) -> Result<(), Fault> {
         tenants: 0,
     })
     .await?;
+    tx.put_plan(&parsed("starter"), &BTreeMap::new(), &BTreeMap::new())
+        .await?;
     let manifest = "id = 'stock'\nversion = '0.1.0'\ntitle = { en = 'Stock' }\nroutes = []\n\
                     [permissions]\n[roles]\n";
     tx.put_module(&waangu_kernel::manifest::Manifest::parse(manifest)?)

@@ -123,6 +123,7 @@ async fn mistakes_are_named_and_leave_nothing_behind() {
     tenants::change(&mut matrix).await;
     tenants::versions_and_nobodies(&mut matrix).await;
     fields::new_entitlements(&mut matrix).await;
+    fields::plans(&mut matrix).await;
     fields::entitlements_and_modules(&mut matrix).await;
     fields::users(&mut matrix).await;
     requests::bodies(&mut matrix).await;

@@ -11,7 +11,7 @@ const TREE: &[(&str, &[&str])] = &[
     (
         "tenant",
         &[
-            "create", "list", "show", "tree", "suspend", "resume", "delete",
+            "create", "import", "list", "show", "tree", "suspend", "resume", "delete",
         ],
     ),
     ("module", &["list", "enable", "disable"]),
@@ -19,6 +19,11 @@ const TREE: &[(&str, &[&str])] = &[
     ("role", &["list", "set"]),
     ("audit", &["tail"]),
     ("cell", &["list"]),
+    ("flag", &["keys", "list", "get", "set", "unset"]),
+    (
+        "plan",
+        &["list", "show", "put", "delete", "assign", "unassign"],
+    ),
     ("doctor", &[]),
     ("openapi", &[]),
     ("docs", &["errors", "cli"]),
@@ -72,6 +77,8 @@ async fn exit_codes_tell_what_happened() {
             "nobody",
         ],
         &["tenant", "delete", "sahel-group", "--yes"],
+        &["plan", "put", "cli-plan", "usres=5"],
+        &["plan", "assign", "teranga-market", "nothing"],
         &["user", "create", "teranga-market", "x", "--role", "boss"],
         &[
             "user",
@@ -87,6 +94,10 @@ async fn exit_codes_tell_what_happened() {
     for words in [
         &["tenant", "show", "nobody"][..],
         &["tenant", "suspend", "nobody"],
+        &["flag", "list", "nobody"],
+        &["flag", "set", "teranga-market", "usres", "5"],
+        &["flag", "unset", "teranga-market", "users"],
+        &["plan", "show", "nothing"],
         &["tenant", "delete", "nobody", "--yes"],
         &["user", "list", "nobody"],
         &["user", "delete", "teranga-market", "nobody"],
@@ -94,10 +105,13 @@ async fn exit_codes_tell_what_happened() {
     ] {
         refused(&platform.cli(words).await, 4);
     }
-    refused(
-        &platform.cli(&["tenant", "delete", "teranga-market"]).await,
-        2,
-    );
+    for words in [
+        &["tenant", "delete", "teranga-market"][..],
+        &["flag", "set", "teranga-market", "users", "many"],
+        &["plan", "put", "cli-plan", "inventory.batch_moves=perhaps"],
+    ] {
+        refused(&platform.cli(words).await, 2);
+    }
     for words in [
         &["tenant"][..],
         &["tenant", "create", "cli-x"],
@@ -131,6 +145,10 @@ async fn json_is_json() {
         &["audit", "tail", "--limit", "5"],
         &["audit", "tail", "--tenant", "min-sante"],
         &["cell", "list"],
+        &["flag", "keys"],
+        &["flag", "list", "teranga-market"],
+        &["flag", "get", "teranga-market", "users"],
+        &["plan", "list"],
         &["doctor"],
         &[
             "tenant",

@@ -22,9 +22,13 @@ mod everything_killed;
 #[cfg(test)]
 mod first_run;
 #[cfg(test)]
+mod flags;
+#[cfg(test)]
 mod guessing;
 #[cfg(test)]
 mod idempotency;
+#[cfg(test)]
+mod import;
 #[cfg(test)]
 mod openapi;
 #[cfg(test)]

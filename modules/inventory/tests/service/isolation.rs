@@ -1,7 +1,7 @@
 //! The isolation contract of the platform, for this module, in all three tiers.
 
 use waangu_testkit::contract::{Example, Seeded, withstand};
-use waangu_testkit::{Caller, Method, Value, json};
+use waangu_testkit::{Caller, Method, Value, Values, json};
 
 /// A head office asks one neighbour for another's stock: no answer may tell that it is there.
 #[tokio::test]
@@ -12,7 +12,10 @@ async fn the_module_withstands_the_contract() {
 /// A product at two places, brought in and moved on, all named after the secret.
 async fn seed(caller: Caller<'_>, secret: &str) -> Seeded {
     let product = json!({ "sku": format!("SKU-{secret}"), "name": format!("Product {secret}") });
-    let product = caller.post("/products", &product).await.id();
+    // With a limit, so that the turns are taken, too.
+    let limit = Values::from([("inventory.products".to_owned(), json!(1000))]);
+    let limited = caller.with_flags(&limit);
+    let product = limited.post("/products", &product).await.id();
     let place = async |code: &str| {
         let body = json!({ "code": format!("{code}-{secret}"), "name": "Place", "kind": "store" });
         caller.post("/places", &body).await.id()

@@ -11,6 +11,7 @@ mod batches;
 mod catalogue;
 mod consolidated;
 mod isolation;
+mod limits;
 mod model;
 mod moves;
 mod rush;

@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 
-use waangu_testkit::{Answer, Caller, Home, Place, StatusCode, json};
+use waangu_testkit::{Answer, Caller, Home, Place, StatusCode, Values, json};
 
 /// The module in front of a prepared cell.
 pub(crate) struct World(waangu_testkit::World);
@@ -41,6 +41,11 @@ impl<'a> Shop<'a> {
     /// The same tenant, seen by somebody else.
     pub(crate) fn with_role(self, role: &'a str) -> Self {
         Self(self.0.with_role(role))
+    }
+
+    /// The same tenant with other flags and limits.
+    pub(crate) fn with_flags(self, flags: &'a Values) -> Self {
+        Self(self.0.with_flags(flags))
     }
 
     /// Asks for the subtree, with the places that the gateway knows.

@@ -17,10 +17,36 @@ pub(super) async fn new_entitlements(matrix: &mut Matrix<'_>) {
     matrix
         .tenant("entitlement key of 81 characters", long)
         .await;
-    let null = json!({ "entitlements": { "note": "a\u{0}b" } });
-    matrix
-        .tenant("entitlement with a null character", null)
-        .await;
+    for (what, value) in [
+        ("limit that is a text", json!("5")),
+        ("limit below zero", json!(-1)),
+        ("limit that is a fraction", json!(1.5)),
+        ("limit that is too large", json!(1_u64 << 53)),
+    ] {
+        let mistake = json!({ "entitlements": { "users": value } });
+        matrix.tenant(what, mistake).await;
+    }
+    for (what, plan) in [("unknown plan", "platinum"), ("impossible plan", "Gold!")] {
+        matrix.tenant(what, json!({ "plan": plan })).await;
+    }
+}
+
+pub(super) async fn plans(matrix: &mut Matrix<'_>) {
+    for (what, path, body) in [
+        (
+            "plan with an unknown key",
+            "/plans/bad-plan",
+            json!({ "entitlements": { "usres": 5 } }),
+        ),
+        (
+            "plan with a value of another type",
+            "/plans/bad-plan",
+            json!({ "entitlements": { "inventory.batch_moves": "yes" } }),
+        ),
+        ("plan with an impossible id", "/plans/Bad", json!({})),
+    ] {
+        matrix.body(what, "PUT", path, body).await;
+    }
 }
 
 pub(super) async fn entitlements_and_modules(matrix: &mut Matrix<'_>) {
@@ -45,16 +71,10 @@ pub(super) async fn entitlements_and_modules(matrix: &mut Matrix<'_>) {
             json!({ "value": 1, "origin": "plan" }),
         ),
         (
-            "put of a null character",
+            "put of another type",
             "PUT",
-            format!("{base}/max"),
-            json!({ "value": "\u{0}" }),
-        ),
-        (
-            "put of a null character in a key",
-            "PUT",
-            format!("{base}/max"),
-            json!({ "value": { "a\u{0}": [1] } }),
+            format!("{base}/users"),
+            json!({ "value": true }),
         ),
         (
             "put for nobody",

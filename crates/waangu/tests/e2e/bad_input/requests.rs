@@ -70,14 +70,14 @@ pub(super) async fn headers(matrix: &mut Matrix<'_>) {
         matrix.wrong(what, call.json(&wish)).await;
     }
     // One request that works, and is done away with, so that its key is taken.
-    let first = matrix.call("PUT", "/tenants/bad-host/entitlements/spare");
+    let first = matrix.call("PUT", "/tenants/bad-host/entitlements/users");
     let first = first
         .header("idempotency-key", "bad-key")
         .json(&json!({ "value": 1 }));
     first.send().await.expect(200);
-    let away = matrix.call("DELETE", "/tenants/bad-host/entitlements/spare");
+    let away = matrix.call("DELETE", "/tenants/bad-host/entitlements/users");
     assert_eq!(away.send().await.status, 204);
-    let again = matrix.call("PUT", "/tenants/bad-host/entitlements/spare");
+    let again = matrix.call("PUT", "/tenants/bad-host/entitlements/users");
     let again = again
         .header("idempotency-key", "bad-key")
         .json(&json!({ "value": 2 }));
