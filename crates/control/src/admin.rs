@@ -23,6 +23,7 @@ mod call;
 mod catalogue;
 mod create;
 mod entitlements;
+mod keys;
 mod operations;
 mod tenants;
 mod users;
@@ -126,6 +127,8 @@ fn catalogue() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(catalogue::countries))
         .routes(routes!(catalogue::environments))
         .routes(routes!(catalogue::audit))
+        .routes(routes!(keys::list))
+        .routes(routes!(keys::rotate))
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 //!
 //! ## What is stored
 //! Countries with residency rules, regions, cells, profiles, modules, tenants with their placement,
-//! activations, entitlements, users with Argon2id hashes, roles, operations, and the audit log.
+//! activations, entitlements, users with Argon2id hashes, roles, operations, wishes for new keys, and
+//! the audit log.
 //! ## What is not
 //! Private keys, passwords of database logins, business data.
 //!
@@ -17,6 +18,7 @@ mod activations;
 mod audit;
 mod db;
 mod directory;
+mod keys;
 mod migrate;
 mod operations;
 mod places;
@@ -30,6 +32,7 @@ pub use activations::{Activation, Entitlement};
 pub use audit::AuditEvent;
 pub use db::{Registry, Session, Tx};
 pub use directory::{AuthorizationCode, Credential, LoginGate, StoredReply};
+pub use keys::Rotation;
 pub use migrate::SCHEMA_VERSION;
 pub use operations::{Operation, OperationEvent, OperationStatus};
 pub use places::{Cell, CellState, Country, Profile, Region, StoredModule};

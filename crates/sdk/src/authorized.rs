@@ -121,9 +121,7 @@ pub(crate) fn context_of(parts: &Parts, host: &Host) -> Result<RequestContext, F
         return Err(fault::CONTEXT_REFUSED.fault("the request did not come through the gateway"));
     };
     let jws = header.to_str().map_err(|error| refused(&error))?;
-    host.verifier
-        .verify(jws, host.clock.unix_seconds())
-        .map_err(|rejection| refused(&rejection))
+    host.verify(jws).map_err(|rejection| refused(&rejection))
 }
 
 fn refused(cause: &dyn std::fmt::Display) -> Fault {

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use waangu_identity::context::CONTEXT_HEADER;
 use waangu_identity::proof::Access;
-use waangu_identity::{ContextSigner, RequestContext, SigningKey};
+use waangu_identity::{ContextSigner, Jwks, RequestContext, SigningKey};
 use waangu_kernel::placement::{Place, Tier};
 use waangu_kernel::{Placement, TenantId};
 use waangu_tenancy::{CellAddress, HomeState, ModulePackage};
@@ -88,6 +88,11 @@ impl World {
         let signer = ContextSigner::new(SigningKey::from_pkcs8(&key).expect("read a context key"));
         let folder = tempfile::tempdir().expect("make a folder for the module");
         let config = folder.path().join("module.toml");
+        let keys = folder.path().join("keys.json");
+        let jwks = serde_json::to_vec(&Jwks {
+            keys: vec![signer.public().clone()],
+        });
+        std::fs::write(&keys, jwks.expect("a key set")).expect("write a key set");
         let tree = cell.tree_address(module);
         // Nobody listens there.
         let gone = CellAddress {
@@ -96,7 +101,7 @@ impl World {
             ..tree.clone()
         };
         let text = toml::to_string(&json!({
-            "gateway_keys": [signer.public()],
+            "gateway_keys": keys,
             "cells": [cell.module_address(module)],
             "tree_cells": [tree, gone],
         }));

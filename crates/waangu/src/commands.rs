@@ -13,9 +13,11 @@ use crate::cli::{
 use crate::failure::{Failure, Of as _};
 use crate::output::{line, print};
 
+mod keys;
 mod people;
 mod tree;
 
+pub(crate) use keys::key;
 pub(crate) use people::{role, user};
 
 /// Tenants on one page of the API.

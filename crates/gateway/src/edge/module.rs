@@ -117,7 +117,10 @@ impl Edge {
             .clock
             .unix_seconds()
             .saturating_add(MAX_LIFETIME_SECONDS);
-        let proof = self.proof.prove(&ProofClaims {
+        // After the clock, so that what is signed with a key dies with the key, however long we are
+        // held up in between.
+        let keys = self.signing.get();
+        let proof = keys.proof.prove(&ProofClaims {
             login: &access.login(&module),
             tenant: tenant.route.id.number(),
             epoch: tenant.route.placement.epoch,
@@ -126,7 +129,7 @@ impl Edge {
             actor: &caller.user.to_string(),
             request: &arrived.id.to_string(),
         });
-        let signed = self.signer.sign(RequestContext {
+        let signed = keys.context.sign(RequestContext {
             module,
             request: arrived.id,
             tenant: tenant.route.id,
