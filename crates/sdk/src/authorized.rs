@@ -65,6 +65,11 @@ impl<P: Permit> Authorized<P> {
         TenantTx::lazy(&self.host.pools, &self.context, self.deadline)
     }
 
+    /// When the request has to be answered.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
     /// Who acts.
     pub fn actor(&self) -> UserId {
         self.context.actor
@@ -78,6 +83,23 @@ impl<P: Permit> Authorized<P> {
     /// Whether the caller also holds another permission of this module.
     pub fn may<Q: Permit>(&self) -> bool {
         holds(&self.context.permissions, Q::PERMISSION)
+    }
+}
+
+#[cfg(test)]
+impl<P: Permit> Authorized<P> {
+    pub(crate) fn of(host: Host, context: RequestContext) -> Self {
+        Self {
+            host,
+            context,
+            deadline: Instant::now() + REQUEST_TIME,
+            permit: PhantomData,
+        }
+    }
+
+    /// Leaves less time.
+    pub(crate) fn hurry(&mut self, left: Duration) {
+        self.deadline = Instant::now() + left;
     }
 }
 

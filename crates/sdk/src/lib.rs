@@ -17,6 +17,7 @@ mod host;
 mod json;
 mod metrics;
 mod module;
+mod retry;
 mod row;
 mod tree;
 
