@@ -348,3 +348,53 @@ pub struct AuditQuery {
     /// How many, 1 to 500.
     pub limit: Option<i64>,
 }
+
+/// One of the gateway's keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct KeyView {
+    /// Its id.
+    pub id: String,
+    /// `context` (signs what modules are told) or `proof` (makes what PostgreSQL checks).
+    pub kind: String,
+    /// When it was made.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created: OffsetDateTime,
+    /// `next`, `current` or `retiring`.
+    pub state: String,
+    /// Since when it is in this state.
+    #[serde(with = "time::serde::rfc3339")]
+    pub since: OffsetDateTime,
+}
+
+/// A rotation that has not come to its end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RotationView {
+    /// Its id.
+    pub id: String,
+    /// Which key is replaced.
+    pub kind: String,
+    /// Who wants it.
+    pub wanted_by: String,
+    /// Since when.
+    #[serde(with = "time::serde::rfc3339")]
+    pub wanted_at: OffsetDateTime,
+    /// What it waits for, if the last step failed.
+    pub problem: Option<String>,
+}
+
+/// The gateway's keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct KeyList {
+    /// All that are accepted or soon will be, the oldest of each kind first.
+    pub items: Vec<KeyView>,
+    /// What is being replaced.
+    pub rotations: Vec<RotationView>,
+}
+
+/// Which key to replace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RotateKeys {
+    /// `context`, `proof` or `all`.
+    pub kind: String,
+}

@@ -23,6 +23,7 @@ mod call;
 mod catalogue;
 mod create;
 mod entitlements;
+mod keys;
 mod operations;
 mod plans;
 mod tenants;
@@ -131,6 +132,8 @@ fn catalogue() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(entitlements::declared))
         .routes(routes!(plans::list))
         .routes(routes!(plans::show, plans::put, plans::delete))
+        .routes(routes!(keys::list))
+        .routes(routes!(keys::rotate))
 }
 
 #[cfg(test)]

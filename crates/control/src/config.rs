@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use waangu_identity::{ContextKey, TokenIssuer};
+use waangu_identity::TokenIssuer;
 use waangu_tenancy::{CellAdminConfig, LoginSecret, ModulePackage};
 
+use crate::keys::KeyFiles;
 use crate::topology::Topology;
 
 /// The control plane's configuration.
@@ -22,8 +23,8 @@ pub struct Config {
     pub name_grace_seconds: i64,
     /// The cells, as their administrator.
     pub cells: Vec<CellSecrets>,
-    /// Keys that prove tenant contexts to PostgreSQL, the current one first.
-    pub context_keys: Vec<ContextKey>,
+    /// The gateway's keys.
+    pub keys: KeyFiles,
     /// The installed modules.
     pub packages: Vec<ModulePackage>,
     /// The world that tenants are placed in.

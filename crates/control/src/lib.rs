@@ -14,6 +14,7 @@
 
 mod admin;
 mod config;
+mod keys;
 mod login;
 mod placement;
 mod reconcile;
@@ -23,6 +24,7 @@ mod topology;
 
 pub use admin::openapi;
 pub use config::{CellSecrets, Config, DirectoryConfig};
+pub use keys::{KEY_GRACE_SECONDS, KeyFiles};
 pub use placement::{Choice, Question, choose};
 pub use reconcile::plan::{Step, Wanted, plan};
 pub use server::{prepare, serve};

@@ -16,6 +16,7 @@ use waangu_registry::Registry;
 use waangu_tenancy::CellAdmin;
 
 use crate::config::{CellSecrets, Config};
+use crate::keys::{Keeper, unusable};
 use crate::reconcile::Reconciler;
 use crate::reply::Refusal;
 use crate::{admin, login};
@@ -49,6 +50,7 @@ pub(crate) struct App {
     pub(crate) config: Config,
     pub(crate) registry: Registry,
     pub(crate) reconciler: Arc<Reconciler>,
+    pub(crate) keeper: Arc<Keeper>,
     pub(crate) clock: Arc<dyn Clock>,
     hashes: Semaphore,
     /// Their memory is kept: no more of them than places in `hashes`.
@@ -115,13 +117,16 @@ pub async fn prepare(config: &Config) -> Result<(), Fault> {
     let (token, name) = &config.operator;
     tx.put_operator_token(token, name).await?;
     tx.commit().await?;
+    let ring = config.keys.read()?;
+    config
+        .keys
+        .publish(&ring.public().map_err(|error| unusable(&error))?)?;
+    let proofs = ring.proofs().map_err(|error| unusable(&error))?;
     let cells = config
         .cells
         .iter()
-        .map(|CellSecrets { admin, logins }| async move {
-            CellAdmin::new(admin.clone())
-                .prepare(logins, &config.context_keys)
-                .await
+        .map(async |CellSecrets { admin, logins }| {
+            CellAdmin::new(admin.clone()).prepare(logins, &proofs).await
         });
     futures_util::future::try_join_all(cells).await.map(drop)
 }
@@ -137,9 +142,16 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> Result<(), Fault> {
     let registry = Registry::new(&config.registry_dsn, CONNECTIONS)?;
+    let cells = cells(&config);
+    let keeper = Arc::new(Keeper::new(
+        config.keys.clone(),
+        registry.clone(),
+        cells.clone(),
+        Arc::clone(&clock),
+    )?);
     let reconciler = Arc::new(Reconciler {
         registry: registry.clone(),
-        cells: cells(&config),
+        cells,
         packages: config
             .packages
             .iter()
@@ -152,6 +164,7 @@ pub async fn serve(
         config,
         registry,
         reconciler: Arc::clone(&reconciler),
+        keeper: Arc::clone(&keeper),
         clock,
         hashes: Semaphore::new(HASHES),
         hashers: std::sync::Mutex::default(),
@@ -162,6 +175,7 @@ pub async fn serve(
     for _worker in 0..WORKERS {
         tasks.spawn(Arc::clone(&reconciler).run(stop.clone()));
     }
+    tasks.spawn(keeper.run(stop.clone()));
     tasks.spawn(sweep(app.registry.clone(), stop.clone()));
     tasks.close();
 

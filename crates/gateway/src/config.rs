@@ -9,8 +9,9 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use waangu_identity::{ContextKey, ContextSigner};
+use waangu_identity::SigningKeys;
 use waangu_kernel::ModuleId;
+use waangu_process::Watched;
 
 /// Where things are.
 #[derive(Clone)]
@@ -53,10 +54,8 @@ impl fmt::Debug for Config {
 pub struct Keys {
     /// Certificate and TLS settings, ALPN `h2` and `http/1.1` included.
     pub tls: Arc<rustls::ServerConfig>,
-    /// Signs what modules are told.
-    pub context: ContextSigner,
-    /// Makes what PostgreSQL checks.
-    pub proof: ContextKey,
+    /// Sign contexts and their proofs; replaced while the gateway runs.
+    pub signing: Watched<SigningKeys>,
 }
 
 /// A rate and how much of it may be used at once.

@@ -15,8 +15,9 @@ use http_body_util::Either;
 use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
-use waangu_identity::{ContextKey, ContextSigner};
+use waangu_identity::SigningKeys;
 use waangu_kernel::{Clock, Fault, RequestId, fault};
+use waangu_process::Watched;
 
 use crate::authenticate::Authenticator;
 use crate::authenticate::jwks::KeySet;
@@ -54,8 +55,7 @@ pub struct Edge {
     gate: Gate,
     logins: PerAddress,
     upstreams: Upstreams,
-    signer: ContextSigner,
-    proof: ContextKey,
+    signing: Watched<SigningKeys>,
     clock: Arc<dyn Clock>,
 }
 
@@ -84,8 +84,7 @@ impl Edge {
             gate: Gate::new(limits),
             logins: PerAddress::new(limits.login_rate),
             upstreams: Upstreams::new(limits.clone()),
-            signer: keys.context,
-            proof: keys.proof,
+            signing: keys.signing,
             keys: key_set,
             clock,
             config,

@@ -20,6 +20,9 @@ pub enum KeyError {
     /// The stored bytes are not an Ed25519 key.
     #[error("the stored key is not an Ed25519 key in PKCS#8 form")]
     NotAKey,
+    /// The file does not hold a ring of keys.
+    #[error("line {0}: this is not a ring of keys")]
+    NotARing(usize),
 }
 
 /// A private signing key.

@@ -4,6 +4,7 @@
 //! - [`token`] – access tokens of the directories we trust;
 //! - [`context`] – the short-lived statement that the gateway signs for one module;
 //! - [`proof`] – the part of that statement which PostgreSQL itself checks;
+//! - [`ring`] – the gateway's keys for both, and how they are replaced;
 //! - [`password`] – Argon2id.
 //!
 //! Invariants: algorithms are pinned by us, never read from the token; a key is looked up only
@@ -15,11 +16,13 @@ pub mod context;
 pub mod keys;
 pub mod password;
 pub mod proof;
+pub mod ring;
 pub mod token;
 
 pub use context::{ContextSigner, ContextVerifier, RequestContext};
 pub use keys::{Jwks, PublicKey, SigningKey};
 pub use proof::{ContextKey, Proof};
+pub use ring::{KeyRing, RingKey, SigningKeys};
 pub use token::{AccessClaims, TokenIssuer, TokenVerifier};
 
 /// Why a token or context is not accepted.

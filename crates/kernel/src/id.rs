@@ -141,6 +141,10 @@ uuid_id!(
     /// One request through the gateway, repeated in logs, audit and `app.request_id`.
     RequestId, "req_"
 );
+uuid_id!(
+    /// An operator's wish for a new key of the gateway.
+    RotationId, "rot_"
+);
 
 #[cfg(test)]
 mod tests {

@@ -2,7 +2,8 @@
 //!
 //! ## What is stored
 //! Countries with residency rules, regions, cells, profiles, modules, tenants with their placement,
-//! activations, plans, entitlements, users with Argon2id hashes, roles, operations, and the audit log.
+//! activations, plans, entitlements, users with Argon2id hashes, roles, operations, wishes for new keys,
+//! and the audit log.
 //! ## What is not
 //! Private keys, passwords of database logins, business data.
 //!
@@ -18,6 +19,7 @@ mod audit;
 mod db;
 mod directory;
 mod entitlements;
+mod keys;
 mod migrate;
 mod operations;
 mod places;
@@ -32,6 +34,7 @@ pub use audit::AuditEvent;
 pub use db::{Registry, Session, Tx};
 pub use directory::{AuthorizationCode, Credential, LoginGate, StoredReply};
 pub use entitlements::{Held, Plan, Sets};
+pub use keys::Rotation;
 pub use migrate::SCHEMA_VERSION;
 pub use operations::{Operation, OperationEvent, OperationStatus};
 pub use places::{Cell, CellState, Country, Profile, Region, StoredModule};

@@ -5,9 +5,10 @@ use waangu_kernel::fault;
 
 use crate::db::{Session, column, from_driver};
 
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("../migrations/0001_registry.sql"),
     include_str!("../migrations/0004_entitlements.sql"),
+    include_str!("../migrations/0005_key_rotation.sql"),
 ];
 
 /// The schema version that this program knows.

@@ -65,6 +65,11 @@ impl<P: Permit> Authorized<P> {
         TenantTx::lazy(&self.host.pools, &self.context, self.deadline)
     }
 
+    /// When the request has to be answered.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
     /// Who acts.
     pub fn actor(&self) -> UserId {
         self.context.actor
@@ -83,6 +88,23 @@ impl<P: Permit> Authorized<P> {
     /// Whether the caller also holds another permission of this module.
     pub fn may<Q: Permit>(&self) -> bool {
         holds(&self.context.permissions, Q::PERMISSION)
+    }
+}
+
+#[cfg(test)]
+impl<P: Permit> Authorized<P> {
+    pub(crate) fn of(host: Host, context: RequestContext) -> Self {
+        Self {
+            host,
+            context,
+            deadline: Instant::now() + REQUEST_TIME,
+            permit: PhantomData,
+        }
+    }
+
+    /// Leaves less time.
+    pub(crate) fn hurry(&mut self, left: Duration) {
+        self.deadline = Instant::now() + left;
     }
 }
 
@@ -126,9 +148,7 @@ pub(crate) fn context_of(parts: &Parts, host: &Host) -> Result<RequestContext, F
         return Err(fault::CONTEXT_REFUSED.fault("the request did not come through the gateway"));
     };
     let jws = header.to_str().map_err(|error| refused(&error))?;
-    host.verifier
-        .verify(jws, host.clock.unix_seconds())
-        .map_err(|rejection| refused(&rejection))
+    host.verify(jws).map_err(|rejection| refused(&rejection))
 }
 
 fn refused(cause: &dyn std::fmt::Display) -> Fault {

@@ -18,6 +18,7 @@ mod host;
 mod json;
 mod metrics;
 mod module;
+mod retry;
 mod row;
 mod tree;
 

@@ -143,7 +143,7 @@ async fn listen(
     let manifest = Manifest::parse(module.manifest).map_err(io::Error::other)?;
     let config = read_config(&options.config)?;
     let listener = options.listener().await?;
-    let service = module.service(Host::new(&manifest, config));
+    let service = module.service(Host::new(&manifest, config)?);
     tracing::info!(module = %manifest.id, version = manifest.version, "serving");
     axum::serve(listener, service)
         .with_graceful_shutdown(stop.cancelled_owned())

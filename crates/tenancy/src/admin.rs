@@ -122,10 +122,17 @@ impl CellAdmin {
         }
         self.prepare_template(&client, keys).await?;
         self.ensure_database(SHARED_DATABASE).await?;
-        for database in self.list_databases().await? {
-            self.put_keys(&database, keys).await?;
-        }
-        Ok(())
+        self.put_keys_everywhere(keys).await
+    }
+
+    /// Makes these, and no others, the keys whose proofs the cell accepts. The cell is prepared.
+    ///
+    /// # Errors
+    /// `database-unavailable`: then some databases may know the keys and others not.
+    pub async fn replace_keys(&self, keys: &[ContextKey]) -> Result<(), Fault> {
+        let client = self.locked("prepare").await?;
+        self.prepare_template(&client, keys).await?;
+        self.put_keys_everywhere(keys).await
     }
 
     /// Creates a database from the template if it does not exist, and closes it to strangers.
@@ -213,6 +220,20 @@ impl CellAdmin {
         // Renaming waits for the visitor's backend to be gone; that takes a few milliseconds.
         let rename = format!("alter database {draft} rename to {TEMPLATE_DATABASE}");
         retry_in_use(admin, &rename).await
+    }
+
+    /// After the template: a database that is being copied from it is waited for there, and is in the
+    /// list here.
+    async fn put_keys_everywhere(&self, keys: &[ContextKey]) -> Result<(), Fault> {
+        let client = self.client("postgres").await?;
+        for database in self.list_databases().await? {
+            let put = self.put_keys(&database, keys).await;
+            // A tenant may have been deleted meanwhile.
+            if put.is_err() && database_exists(&client, &database).await? {
+                return put;
+            }
+        }
+        Ok(())
     }
 
     async fn put_keys(&self, database: &str, keys: &[ContextKey]) -> Result<(), Fault> {

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use waangu_identity::context::CONTEXT_HEADER;
 use waangu_identity::proof::Access;
-use waangu_identity::{ContextSigner, RequestContext, SigningKey};
+use waangu_identity::{ContextSigner, Jwks, RequestContext, SigningKey};
 use waangu_kernel::entitlement::Values;
 use waangu_kernel::placement::{Place, Tier};
 use waangu_kernel::{Placement, TenantId};
@@ -91,6 +91,11 @@ impl World {
         let signer = ContextSigner::new(SigningKey::from_pkcs8(&key).expect("read a context key"));
         let folder = tempfile::tempdir().expect("make a folder for the module");
         let config = folder.path().join("module.toml");
+        let keys = folder.path().join("keys.json");
+        let jwks = serde_json::to_vec(&Jwks {
+            keys: vec![signer.public().clone()],
+        });
+        std::fs::write(&keys, jwks.expect("a key set")).expect("write a key set");
         let tree = cell.tree_address(module);
         // Nobody listens there.
         let gone = CellAddress {
@@ -99,7 +104,7 @@ impl World {
             ..tree.clone()
         };
         let text = toml::to_string(&json!({
-            "gateway_keys": [signer.public()],
+            "gateway_keys": keys,
             "cells": [cell.module_address(module)],
             "tree_cells": [tree, gone],
         }));

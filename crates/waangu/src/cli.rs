@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
-
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use waangu_control::KEY_GRACE_SECONDS;
 use waangu_process::ServeOptions;
 
 use crate::output::Format;
@@ -89,6 +89,9 @@ pub(crate) enum Command {
     /// Plans: named sets of flags and limits that tenants subscribe to.
     #[command(subcommand)]
     Plan(PlanCommand),
+    /// The keys that the gateway signs with.
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// Check what the platform needs and what runs, and say how to mend what is wrong.
     Doctor(DoctorOptions),
     /// Print the admin API's OpenAPI 3.1 document.
@@ -139,6 +142,10 @@ pub(crate) struct UpOptions {
     /// How long a deleted tenant's slug stays taken, in seconds.
     #[arg(long, default_value_t = 30 * 24 * 3600, value_name = "SECONDS")]
     pub(crate) name_grace: i64,
+    /// How long a key that was replaced is still accepted, in seconds. Less than a request's context
+    /// lives (60, and 6 for clocks and files) refuses slow requests: for tests.
+    #[arg(long, default_value_t = KEY_GRACE_SECONDS, value_name = "SECONDS")]
+    pub(crate) key_grace: i64,
 }
 
 #[derive(Debug, Subcommand)]
@@ -312,6 +319,44 @@ pub(crate) enum AuditCommand {
 pub(crate) enum CellCommand {
     /// All cells.
     List,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// All keys that are accepted, and how far each is: next, current, retiring.
+    List,
+    /// Replace keys while requests flow, and wait until the old ones are not accepted any more (a
+    /// little more than a minute). Stopped, or killed at any point, the control plane goes on with it;
+    /// repeated, it joins what is under way.
+    Rotate {
+        /// Which of them.
+        #[arg(value_enum, default_value = "all")]
+        kind: RotateKind,
+        /// Only begin; `waangu key list` shows how far it is.
+        #[arg(long)]
+        no_wait: bool,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum RotateKind {
+    /// What signs the contexts that modules verify.
+    Context,
+    /// What proves contexts to PostgreSQL.
+    Proof,
+    /// Both.
+    All,
+}
+
+impl RotateKind {
+    /// Its name in the admin API.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Context => "context",
+            Self::Proof => "proof",
+            Self::All => "all",
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -15,10 +15,12 @@ use crate::output::{line, print};
 
 mod flags;
 mod import;
+mod keys;
 mod people;
 mod tree;
 
 pub(crate) use flags::{flag, plan};
+pub(crate) use keys::key;
 pub(crate) use people::{role, user};
 
 /// Tenants on one page of the API.

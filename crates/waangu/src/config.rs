@@ -6,18 +6,16 @@ use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use waangu_control::{CellSecrets, DirectoryConfig, Topology};
-use waangu_identity::{ContextKey, SigningKey, TokenIssuer};
+use waangu_control::{CellSecrets, DirectoryConfig, KeyFiles, Topology};
+use waangu_identity::{SigningKey, TokenIssuer};
 use waangu_kernel::{CellId, ModuleId};
 use waangu_tenancy::{CellAdminConfig, LoginSecret, ModulePackage};
 
 use crate::failure::{Failure, Of as _};
 
-/// A key that proves tenant contexts to PostgreSQL.
+/// The key that proves tenant contexts to PostgreSQL, as programs before the ring kept it.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct KeyFile {
@@ -25,17 +23,6 @@ pub(crate) struct KeyFile {
     pub(crate) kid: i32,
     /// 32 bytes, base64.
     pub(crate) secret: String,
-}
-
-impl KeyFile {
-    /// The key.
-    pub(crate) fn key(&self) -> Result<ContextKey, Failure> {
-        let bytes = STANDARD.decode(&self.secret).of("context key")?;
-        let secret: [u8; 32] = bytes
-            .try_into()
-            .map_err(|_wrong_length| Failure::failed("the context key does not have 32 bytes"))?;
-        Ok(ContextKey::new(self.kid, secret))
-    }
 }
 
 /// A cell's administrator and the modules' passwords on it.
@@ -80,8 +67,12 @@ pub(crate) struct ControlFile {
     pub(crate) directory_key: PathBuf,
     /// A folder of module packages (`waangu-<module> package`).
     pub(crate) packages: PathBuf,
-    /// Keys that prove contexts, the current one first.
-    pub(crate) context_keys: Vec<KeyFile>,
+    /// The gateway's keys.
+    pub(crate) key_ring: PathBuf,
+    /// Their public halves, for modules.
+    pub(crate) public_keys: PathBuf,
+    /// How long a replaced key is accepted, in seconds.
+    pub(crate) key_grace_seconds: i64,
     /// The cells.
     pub(crate) cells: Vec<CellFile>,
     /// The world.
@@ -97,18 +88,17 @@ impl ControlFile {
             .into_iter()
             .map(cell_secrets)
             .collect::<Result<_, _>>()?;
-        let keys = self
-            .context_keys
-            .iter()
-            .map(KeyFile::key)
-            .collect::<Result<_, _>>()?;
         Ok(waangu_control::Config {
             registry_dsn: self.registry_dsn,
             domain: self.domain,
             public_port: self.public_port,
             name_grace_seconds: self.name_grace_seconds,
             cells,
-            context_keys: keys,
+            keys: KeyFiles {
+                ring: self.key_ring,
+                public: self.public_keys,
+                grace: self.key_grace_seconds,
+            },
             packages: read_packages(&self.packages)?,
             topology: self.topology,
             operator: (self.operator_token_sha256, "up".to_owned()),
@@ -140,10 +130,8 @@ pub(crate) struct GatewayFile {
     pub(crate) certificate: PathBuf,
     /// Its private key, PEM.
     pub(crate) private_key: PathBuf,
-    /// The key that signs contexts, PKCS#8.
-    pub(crate) context_signing_key: PathBuf,
-    /// The key that proves them to PostgreSQL.
-    pub(crate) context_key: KeyFile,
+    /// The keys that sign contexts and prove them to PostgreSQL.
+    pub(crate) key_ring: PathBuf,
     /// Where each module answers.
     pub(crate) modules: BTreeMap<ModuleId, SocketAddr>,
 }

@@ -45,6 +45,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Cell(command) => commands::cell(&global, command).await,
         Command::Flag(command) => commands::flag(&global, command).await,
         Command::Plan(command) => commands::plan(&global, command).await,
+        Command::Key(command) => commands::key(&global, command).await,
         Command::Doctor(options) => doctor::run(&global, &options).await,
         Command::Openapi => commands::openapi(),
         Command::Docs(command) => commands::docs(command),

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use waangu_gateway::{Keys, Limits};
-use waangu_identity::ContextSigner;
+use waangu_identity::KeyRing;
+use waangu_identity::keys::KeyError;
 use waangu_kernel::SystemClock;
-use waangu_process::ServeOptions;
+use waangu_process::{ServeOptions, Watched};
 
 use crate::config::{self, ControlFile, GatewayFile};
 use crate::failure::{Failure, Of as _};
@@ -31,10 +32,13 @@ pub(crate) async fn gateway(options: &ServeOptions) -> Result<(), Failure> {
     waangu_process::log("info");
     let file: GatewayFile = config::read(&options.config)?;
     let listener = options.listener().await?;
+    let signing = |bytes: &[u8]| KeyRing::from_json(bytes)?.signing();
+    let signing = Watched::open(&file.key_ring, move |bytes| {
+        signing(bytes).map_err(|error: KeyError| error.to_string())
+    });
     let keys = Keys {
         tls: Arc::new(tls(&file)?),
-        context: ContextSigner::new(config::read_signing_key(&file.context_signing_key)?),
-        proof: file.context_key.key()?,
+        signing: signing?,
     };
     let config = waangu_gateway::Config {
         jwks_url: format!("http://{}/login/jwks", file.control),

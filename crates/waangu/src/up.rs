@@ -25,6 +25,7 @@ use crate::output::talk;
 mod children;
 mod demo;
 mod files;
+mod keys;
 mod packages;
 mod postgres;
 mod progress;
@@ -105,7 +106,8 @@ async fn start(
     let modules = programs.export(state).await?;
     let topology: Topology = toml::from_str(TOPOLOGY).of("topology")?;
     let cells: Vec<CellId> = topology.cells.iter().map(|cell| cell.id.clone()).collect();
-    let secrets = Secrets::load(state, &cells, &modules)?;
+    let mut secrets = Secrets::load(state, &cells, &modules)?;
+    let keys = keys::ensure(state, &mut secrets, options.key_grace)?;
     let gateway = bind_gateway(state, options.http_port)?;
     let port = gateway.local_addr().of("gateway socket")?.port();
     let tls = tls::ensure(state, DOMAIN, &SystemClock)?;
@@ -121,6 +123,7 @@ async fn start(
     let layout = Layout {
         state,
         secrets: &secrets,
+        keys: &keys,
         servers: &servers,
         topology: &topology,
         tls: &tls,

@@ -122,7 +122,10 @@ impl Edge {
             .get(&module)
             .map(|installed| installed.flags(&tenant.layers(&sets)))
             .unwrap_or_default();
-        let proof = self.proof.prove(&ProofClaims {
+        // After the clock, so that what is signed with a key dies with the key, however long we are
+        // held up in between.
+        let keys = self.signing.get();
+        let proof = keys.proof.prove(&ProofClaims {
             login: &access.login(&module),
             tenant: tenant.id.number(),
             epoch: tenant.placement.epoch,
@@ -131,7 +134,7 @@ impl Edge {
             actor: &caller.user.to_string(),
             request: &arrived.id.to_string(),
         });
-        let signed = self.signer.sign(RequestContext {
+        let signed = keys.context.sign(RequestContext {
             module,
             request: arrived.id,
             tenant: tenant.id,

@@ -13,10 +13,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use waangu_gateway::{Config, Edge, Keys, Limits};
 use waangu_identity::{
-    AccessClaims, ContextKey, ContextSigner, ContextVerifier, PublicKey, SigningKey, TokenIssuer,
+    AccessClaims, ContextKey, ContextSigner, ContextVerifier, PublicKey, SigningKey, SigningKeys,
+    TokenIssuer,
 };
 use waangu_kernel::manifest::Manifest;
 use waangu_kernel::{Clock as _, ModuleId, Placement, SystemClock, TenantId, Tier, UserId};
+use waangu_process::Watched;
 use waangu_registry::{RouteChange, StoredModule, TenantRoute};
 
 use crate::client::{Client, Got};
@@ -88,6 +90,13 @@ pub(crate) fn signing_key() -> SigningKey {
 
 fn context_signer(pkcs8: &[u8]) -> ContextSigner {
     ContextSigner::new(SigningKey::from_pkcs8(pkcs8).unwrap())
+}
+
+fn signing(context: ContextSigner) -> Watched<SigningKeys> {
+    Watched::fixed(SigningKeys {
+        context,
+        proof: ContextKey::new(7, [9; 32]),
+    })
 }
 
 pub(crate) fn route(id: i64, slug: &str, grants: &[(UserId, &str)]) -> TenantRoute {
@@ -187,8 +196,7 @@ impl Stage {
         };
         let keys = Keys {
             tls: Arc::clone(&tls),
-            context,
-            proof: ContextKey::new(7, [9; 32]),
+            signing: signing(context),
         };
         let edge = Arc::new(Edge::new(config.clone(), keys, Arc::new(SystemClock)).unwrap());
         let (listener, address) = upstream::listen().await;
@@ -256,8 +264,7 @@ impl Stage {
     pub(crate) fn keys(&self) -> Keys {
         Keys {
             tls: Arc::clone(&self.tls),
-            context: context_signer(&self.context_key),
-            proof: ContextKey::new(7, [9; 32]),
+            signing: signing(context_signer(&self.context_key)),
         }
     }
 

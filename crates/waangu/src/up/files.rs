@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Serialize;
-use waangu_control::Topology;
-use waangu_identity::{PublicKey, sha256_hex};
+use waangu_control::{KeyFiles, Topology};
+use waangu_identity::sha256_hex;
 use waangu_kernel::ModuleId;
 use waangu_tenancy::CellAddress;
 
@@ -17,13 +17,14 @@ use super::postgres::{CONTROL_DATABASE, SUPERUSER, Server};
 use super::secrets::{Secrets, signing_key};
 use super::state::State;
 use super::tls::Tls;
-use crate::config::{CellFile, ControlFile, GatewayFile, read_signing_key};
+use crate::config::{CellFile, ControlFile, GatewayFile};
 use crate::failure::{Failure, Of as _};
 
 /// Everything that the files are made from.
 pub(crate) struct Layout<'a> {
     pub(crate) state: &'a State,
     pub(crate) secrets: &'a Secrets,
+    pub(crate) keys: &'a KeyFiles,
     pub(crate) servers: &'a [Server],
     pub(crate) topology: &'a Topology,
     pub(crate) tls: &'a Tls,
@@ -35,7 +36,7 @@ pub(crate) struct Layout<'a> {
 /// A module's configuration file.
 #[derive(Serialize)]
 struct ModuleFile {
-    gateway_keys: Vec<PublicKey>,
+    gateway_keys: PathBuf,
     cells: Vec<CellAddress>,
     tree_cells: Vec<CellAddress>,
 }
@@ -92,7 +93,9 @@ impl Layout<'_> {
             issuer: self.origin("login"),
             directory_key: signing_key(self.state, "keys/directory.p8")?,
             packages: self.state.path("packages"),
-            context_keys: vec![self.secrets.context_key.clone()],
+            key_ring: self.keys.ring.clone(),
+            public_keys: self.keys.public.clone(),
+            key_grace_seconds: self.keys.grace,
             cells: self
                 .servers
                 .iter()
@@ -117,8 +120,7 @@ impl Layout<'_> {
             issuer: self.origin("login"),
             certificate: self.tls.certificate.clone(),
             private_key: self.tls.private_key.clone(),
-            context_signing_key: signing_key(self.state, "keys/gateway.p8")?,
-            context_key: self.secrets.context_key.clone(),
+            key_ring: self.keys.ring.clone(),
             modules: modules.iter().cloned().collect::<BTreeMap<_, _>>(),
         };
         self.state.write_toml("run/gateway.toml", &file)
@@ -126,9 +128,8 @@ impl Layout<'_> {
 
     /// Writes a module's file: it holds this module's passwords and no other secret.
     pub(crate) fn write_module(&self, module: &ModuleId) -> Result<PathBuf, Failure> {
-        let key = read_signing_key(&signing_key(self.state, "keys/gateway.p8")?)?;
         let file = ModuleFile {
-            gateway_keys: vec![key.public().clone()],
+            gateway_keys: self.keys.public.clone(),
             cells: self.addresses(&self.secrets.modules, module)?,
             tree_cells: self.addresses(&self.secrets.trees, module)?,
         };

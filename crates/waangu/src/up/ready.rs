@@ -6,10 +6,11 @@ use std::time::Duration;
 use waangu_api::Ready;
 use waangu_api::ready::{Admin, ReadyCell};
 use waangu_kernel::placement::SHARED_DATABASE;
+use waangu_process::file::write_private;
 
 use super::files::Layout;
 use super::secrets::Secrets;
-use super::state::{State, write_private};
+use super::state::State;
 use crate::failure::{Failure, Of as _};
 use crate::output::{line, table, talk};
 
@@ -80,9 +81,9 @@ pub(crate) fn publish(
         serde_json::Value::from(times).to_string().as_bytes(),
     )?;
     let own = state.path("ready.json");
-    write_private(&own, &text)?;
+    write_private(&own, &text).of(own.display())?;
     if let Some(other) = other {
-        write_private(other, &text)?;
+        write_private(other, &text).of(other.display())?;
     }
     // The platform runs, whoever reads about it.
     if let Err(failure) = line(&summary(ready)) {

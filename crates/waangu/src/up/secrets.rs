@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
-use waangu_identity::{SigningKey, random_bytes, random_secret};
+use waangu_identity::{SigningKey, random_secret};
 use waangu_kernel::{CellId, ModuleId};
 
 use super::postgres::existing_major;
@@ -25,8 +23,9 @@ pub(crate) struct Secrets {
     pub(crate) control_password: String,
     /// Login `waangu_gateway`.
     pub(crate) gateway_password: String,
-    /// Proves contexts to PostgreSQL.
-    pub(crate) context_key: KeyFile,
+    /// Where programs before the ring of keys kept the one that proves contexts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) context_key: Option<KeyFile>,
     /// The administrator's password of each cell.
     pub(crate) cells: BTreeMap<CellId, String>,
     /// Each module's password.
@@ -72,8 +71,13 @@ impl Secrets {
                 secrets.trees.insert(module.clone(), secret()?);
             }
         }
-        state.write_toml("secrets.toml", &secrets)?;
+        secrets.save(state)?;
         Ok(secrets)
+    }
+
+    /// Writes them down.
+    pub(crate) fn save(&self, state: &State) -> Result<(), Failure> {
+        state.write_toml("secrets.toml", self).map(drop)
     }
 
     fn make() -> Result<Self, Failure> {
@@ -82,10 +86,7 @@ impl Secrets {
             demo_password: random_secret::<12>().of("random")?,
             control_password: secret()?,
             gateway_password: secret()?,
-            context_key: KeyFile {
-                kid: 1,
-                secret: STANDARD.encode(random_bytes::<32>().of("random")?),
-            },
+            context_key: None,
             cells: BTreeMap::new(),
             modules: BTreeMap::new(),
             trees: BTreeMap::new(),

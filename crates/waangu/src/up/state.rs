@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
+use waangu_process::file::write_private;
 
 use crate::failure::{Failure, Of as _};
 
@@ -65,7 +66,7 @@ impl State {
     /// Writes a file that only its owner may read.
     pub(crate) fn write(&self, name: &str, contents: &[u8]) -> Result<PathBuf, Failure> {
         let path = self.path(name);
-        write_private(&path, contents)?;
+        write_private(&path, contents).of(path.display())?;
         Ok(path)
     }
 
@@ -112,28 +113,6 @@ fn check_room(root: &Path) -> Result<(), Failure> {
         free / 1_048_576,
         FREE_BYTES / 1_048_576
     )))
-}
-
-/// Writes a file aside and renames it into place, readable by its owner only.
-pub(crate) fn write_private(path: &Path, contents: &[u8]) -> Result<(), Failure> {
-    let mut draft = path.as_os_str().to_owned();
-    draft.push(".draft");
-    let draft = PathBuf::from(draft);
-    let write = || -> std::io::Result<()> {
-        let mut options = OpenOptions::new();
-        let mut file = options
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&draft)?;
-        // An older draft keeps its mode when it is opened again.
-        file.set_permissions(fs::Permissions::from_mode(0o600))?;
-        file.write_all(contents)?;
-        file.sync_all()?;
-        fs::rename(&draft, path)
-    };
-    write().of(path.display())
 }
 
 /// Creates a folder of this mode, with its parents.

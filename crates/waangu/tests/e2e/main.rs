@@ -30,6 +30,8 @@ mod idempotency;
 #[cfg(test)]
 mod import;
 #[cfg(test)]
+mod keys;
+#[cfg(test)]
 mod openapi;
 #[cfg(test)]
 mod parts_killed;

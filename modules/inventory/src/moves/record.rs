@@ -1,6 +1,7 @@
 //! Recording moves: a handful of statements, whether it is one move or five hundred.
 //!
-//! Invariants, and why there is no deadlock:
+//! Invariants, and why there is no deadlock among moves (one with somebody else, such as a migration or
+//! a repair by hand, is run again):
 //! - a transaction that moves stock locks levels that exist, in the order of their key, before it
 //!   changes anything; so all who wait, wait upwards in one order;
 //! - levels that do not exist yet are opened beforehand, in a transaction of its own that holds no
@@ -59,7 +60,8 @@ pub(super) async fn record(
     asked: &Asked,
 ) -> Result<Vec<Move>, Fault> {
     for _attempt in 0..ATTEMPTS {
-        match attempt(auth, key, asked).await {
+        let recorded = auth.transact(|tx| attempt(auth, key, asked, tx));
+        match recorded.await {
             Ok(Attempt::Done(moves)) => return Ok(moves),
             Ok(Attempt::Missing(spots)) => open(auth, &spots).await?,
             // Another request with this key was quicker: the next attempt finds its moves.
@@ -79,8 +81,8 @@ async fn attempt(
     auth: &Authorized<StockMove>,
     key: &IdempotencyKey,
     asked: &Asked,
+    mut tx: TenantTx,
 ) -> Result<Attempt, Fault> {
-    let mut tx = auth.begin();
     let levels = lock(&mut tx, asked).await?;
     check_known(asked, &levels)?;
     if let Some(earlier) = find_earlier(&mut tx, key, asked).await? {
@@ -126,10 +128,10 @@ async fn lock(tx: &mut TenantTx, asked: &Asked) -> Result<Vec<Level>, Fault> {
 
 /// Opens levels at zero, in a transaction of its own.
 async fn open(auth: &Authorized<StockMove>, spots: &[Spot]) -> Result<(), Fault> {
-    let (products, places) = keys(spots);
-    let mut tx = auth.begin();
-    tx.execute(OPEN, &[&products, &places]).await?;
-    tx.commit().await
+    let (products, places) = &keys(spots);
+    auth.transact(|tx| async move { tx.execute_and_commit(OPEN, &[products, places]).await })
+        .await
+        .map(drop)
 }
 
 /// The moves that an earlier request with this key has recorded.

@@ -10,6 +10,7 @@
 mod batches;
 mod catalogue;
 mod consolidated;
+mod deadlock;
 mod isolation;
 mod limits;
 mod model;

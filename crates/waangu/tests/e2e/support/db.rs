@@ -30,6 +30,14 @@ impl Session {
         rows.unwrap_or_else(|error| panic!("{sql}: {error:?}"))
     }
 
+    pub(crate) async fn try_rows(
+        &self,
+        sql: &str,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        self.client.query(sql, values).await
+    }
+
     /// The one number that a query gives.
     pub(crate) async fn number(&self, sql: &str) -> i64 {
         self.rows(sql, &[]).await[0].get(0)
