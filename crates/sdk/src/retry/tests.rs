@@ -52,7 +52,7 @@ async fn somebody(cell: &Cell) -> Authorized<Move> {
     let open = admin.put_home(tenant, &placement, HomeState::Active).await;
     open.unwrap();
     let context = waangu_testkit::context(tenant, &placement, &stock, Access::Write, &cell.key);
-    let auth = Authorized::of(Host::with(&stock, cell.pools(&stock)), context);
+    let auth = Authorized::of(Host::with(&package.manifest, cell.pools(&stock)), context);
     let tx = auth.begin();
     let sql = "insert into level (id, amount) values (1, 0), (2, 0)";
     tx.execute_and_commit(sql, &[]).await.unwrap();
