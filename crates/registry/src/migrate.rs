@@ -12,7 +12,7 @@ const MIGRATIONS: [&str; 3] = [
 ];
 
 /// The schema version that this program knows.
-pub const SCHEMA_VERSION: i32 = 2;
+pub const SCHEMA_VERSION: i32 = 3;
 
 /// Advisory lock of the migration; tenant numbers are positive, so it collides with no claim.
 const MIGRATION_LOCK: i64 = -1;
