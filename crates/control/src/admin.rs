@@ -23,7 +23,9 @@ mod call;
 mod catalogue;
 mod create;
 mod entitlements;
+mod fleet;
 mod operations;
+mod rollouts;
 mod tenants;
 mod users;
 mod view;
@@ -126,6 +128,15 @@ fn catalogue() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(catalogue::countries))
         .routes(routes!(catalogue::environments))
         .routes(routes!(catalogue::audit))
+        .routes(routes!(fleet::show))
+        .routes(routes!(fleet::events))
+        .routes(routes!(rollouts::list, rollouts::create))
+        .routes(routes!(rollouts::show))
+        .routes(routes!(rollouts::events))
+        .routes(routes!(rollouts::pause))
+        .routes(routes!(rollouts::resume))
+        .routes(routes!(rollouts::cancel))
+        .routes(routes!(rollouts::retry))
 }
 
 #[cfg(test)]

@@ -30,6 +30,8 @@ pub struct Config {
     pub topology: Topology,
     /// The operator's token, as SHA-256 in hex, and name.
     pub operator: (String, String),
+    /// Whether a newer package goes to all namespaces at once, without an operator: in development.
+    pub auto_rollout: bool,
     /// The built-in directory.
     pub directory: DirectoryConfig,
 }

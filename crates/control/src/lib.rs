@@ -13,8 +13,11 @@
 //! - nothing on the data path waits for this process.
 
 mod admin;
+mod circuits;
 mod config;
+mod fleet;
 mod login;
+mod packages;
 mod placement;
 mod reconcile;
 mod reply;
@@ -24,6 +27,6 @@ mod topology;
 pub use admin::openapi;
 pub use config::{CellSecrets, Config, DirectoryConfig};
 pub use placement::{Choice, Question, choose};
-pub use reconcile::plan::{Step, Wanted, plan};
+pub use reconcile::plan::{Step, Wanted, WantedModule, lost, plan};
 pub use server::{prepare, serve};
 pub use topology::{CellSpec, CountrySpec, EnvironmentSpec, ProfileSpec, RegionSpec, Topology};

@@ -19,7 +19,7 @@ pub mod placement;
 pub use clock::{Clock, SystemClock};
 pub use country::CountryCode;
 pub use fault::{ErrorDef, Fault};
-pub use id::{OperationId, RequestId, TenantId, UserId};
+pub use id::{OperationId, RepairId, RequestId, RolloutId, TenantId, UserId};
 pub use name::{CellId, ModuleId, ProfileId, RegionId, Slug, Username};
 pub use permission::{Permission, RoleName};
 pub use placement::{Placement, Tier};

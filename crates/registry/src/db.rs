@@ -253,6 +253,10 @@ pub(crate) fn from_driver(error: tokio_postgres::Error) -> Fault {
         Some("app_user_username_key") => fault::USERNAME_TAKEN
             .fault("the tenant has a user of this name")
             .field("username"),
+        Some("rollout_open_key") => {
+            fault::ROLLOUT_OPEN.fault("another rollout of this module is not over yet")
+        }
+        Some("repair_open_key") => fault::REPAIR_OPEN.fault("another repair is not over yet"),
         Some("tenant_not_its_own_parent") => fault::PARENT_CYCLE
             .fault("a tenant can't be its own parent")
             .field("parent"),

@@ -2,7 +2,8 @@
 //!
 //! ## What is stored
 //! Countries with residency rules, regions, cells, profiles, modules, tenants with their placement,
-//! activations, entitlements, users with Argon2id hashes, roles, operations, and the audit log.
+//! activations, entitlements, users with Argon2id hashes, roles, operations, module packages, which package
+//! stands where, rollouts, repairs, and the audit log.
 //! ## What is not
 //! Private keys, passwords of database logins, business data.
 //!
@@ -17,12 +18,16 @@ mod activations;
 mod audit;
 mod db;
 mod directory;
+mod fleet;
 mod migrate;
 mod operations;
+mod packages;
 mod places;
+mod rollouts;
 mod snapshot;
 mod tenants;
 mod tree;
+mod upgrades;
 mod users;
 mod work;
 
@@ -30,10 +35,16 @@ pub use activations::{Activation, Entitlement};
 pub use audit::AuditEvent;
 pub use db::{Registry, Session, Tx};
 pub use directory::{AuthorizationCode, Credential, LoginGate, StoredReply};
+pub use fleet::{Backlog, FailingTenant, TenantCount};
 pub use migrate::SCHEMA_VERSION;
 pub use operations::{Operation, OperationEvent, OperationStatus};
+pub use packages::{Behind, Namespace, Standing, StoredPackage};
 pub use places::{Cell, CellState, Country, Profile, Region, StoredModule};
+pub use rollouts::{
+    FailedItem, NewItem, NewRollout, Pace, Rollout, RolloutEvent, RolloutState, WaveCount,
+};
 pub use snapshot::{Feed, RouteChange, TenantRoute};
 pub use tenants::{Desired, NewTenant, State, Tenant, TenantPage, TenantPatch};
+pub use upgrades::{UpgradeEnd, UpgradeItem};
 pub use users::User;
 pub use work::Claim;

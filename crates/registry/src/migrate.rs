@@ -5,10 +5,13 @@ use waangu_kernel::fault;
 
 use crate::db::{Session, column, from_driver};
 
-const MIGRATIONS: [&str; 1] = [include_str!("../migrations/0001_registry.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../migrations/0001_registry.sql"),
+    include_str!("../migrations/0003_fleet.sql"),
+];
 
 /// The schema version that this program knows.
-pub const SCHEMA_VERSION: i32 = 1;
+pub const SCHEMA_VERSION: i32 = 2;
 
 /// Advisory lock of the migration; tenant numbers are positive, so it collides with no claim.
 const MIGRATION_LOCK: i64 = -1;

@@ -13,9 +13,11 @@ use crate::cli::{
 use crate::failure::{Failure, Of as _};
 use crate::output::{line, print};
 
+mod fleet;
 mod people;
 mod tree;
 
+pub(crate) use fleet::fleet;
 pub(crate) use people::{role, user};
 
 /// Tenants on one page of the API.
@@ -197,6 +199,7 @@ pub(crate) async fn module(global: &Global, command: ModuleCommand) -> Result<()
             )
             .await
         }
+        ModuleCommand::Upgrade(wish) => fleet::upgrade(global, wish).await,
         ModuleCommand::Disable { slug, module } => {
             change(
                 global,

@@ -78,6 +78,9 @@ pub(crate) struct ControlFile {
     pub(crate) issuer: String,
     /// The directory's signing key, PKCS#8.
     pub(crate) directory_key: PathBuf,
+    /// Whether a newer package goes to all tenants at the start, without an operator.
+    #[serde(default)]
+    pub(crate) auto_rollout: bool,
     /// A folder of module packages (`waangu-<module> package`).
     pub(crate) packages: PathBuf,
     /// Keys that prove contexts, the current one first.
@@ -109,6 +112,7 @@ impl ControlFile {
             name_grace_seconds: self.name_grace_seconds,
             cells,
             context_keys: keys,
+            auto_rollout: self.auto_rollout,
             packages: read_packages(&self.packages)?,
             topology: self.topology,
             operator: (self.operator_token_sha256, "up".to_owned()),

@@ -106,8 +106,28 @@ impl<'a> Change<'a> {
         detail: &serde_json::Value,
         reply: StoredReply,
     ) -> Result<StoredReply, Fault> {
+        self.finish(action, Some(tenant), detail, reply).await
+    }
+
+    /// The same for what is no single tenant's.
+    pub(crate) async fn commit_platform(
+        self,
+        action: &str,
+        detail: &serde_json::Value,
+        reply: StoredReply,
+    ) -> Result<StoredReply, Fault> {
+        self.finish(action, None, detail, reply).await
+    }
+
+    async fn finish(
+        self,
+        action: &str,
+        tenant: Option<(TenantId, &Slug)>,
+        detail: &serde_json::Value,
+        reply: StoredReply,
+    ) -> Result<StoredReply, Fault> {
         self.tx
-            .record_audit(&self.call.actor, action, Some(tenant), detail)
+            .record_audit(&self.call.actor, action, tenant, detail)
             .await?;
         if let Some(key) = &self.call.key {
             self.tx

@@ -6,6 +6,8 @@
 mod directory;
 mod feed;
 mod migration;
+#[cfg(test)]
+mod rollouts;
 mod support;
 mod tenants;
 mod work;

@@ -30,6 +30,7 @@ pub(crate) struct Layout<'a> {
     pub(crate) domain: &'a str,
     pub(crate) port: u16,
     pub(crate) name_grace_seconds: i64,
+    pub(crate) auto_rollout: bool,
 }
 
 /// A module's configuration file.
@@ -91,6 +92,7 @@ impl Layout<'_> {
             operator_token_sha256: sha256_hex(self.secrets.operator_token.as_bytes()),
             issuer: self.origin("login"),
             directory_key: signing_key(self.state, "keys/directory.p8")?,
+            auto_rollout: self.auto_rollout,
             packages: self.state.path("packages"),
             context_keys: vec![self.secrets.context_key.clone()],
             cells: self
