@@ -22,6 +22,8 @@ mod everything_killed;
 #[cfg(test)]
 mod first_run;
 #[cfg(test)]
+mod fleet;
+#[cfg(test)]
 mod guessing;
 #[cfg(test)]
 mod idempotency;
