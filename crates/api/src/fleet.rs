@@ -132,6 +132,66 @@ pub struct FleetView {
     pub namespaces: Vec<StandingView>,
     /// Rollouts that are not over.
     pub rollouts: Vec<RolloutView>,
+    /// The newest look for drift.
+    pub repair: Option<RepairView>,
+}
+
+/// `POST /fleet/repairs`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StartRepair {
+    /// Only tells what has drifted.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// One look at all cells for what has drifted from what is wanted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RepairView {
+    /// Its id, `rep_…`.
+    pub id: String,
+    /// `pending`, `running`, `succeeded` or `failed`.
+    pub state: String,
+    /// Whether it only tells.
+    pub dry_run: bool,
+    /// Who asked for it.
+    pub actor: String,
+    /// When.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+    /// Its end.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub finished_at: Option<OffsetDateTime>,
+    /// What was looked at, in numbers.
+    pub summary: serde_json::Value,
+    /// What was found.
+    pub findings: Vec<FindingView>,
+    /// Which cells could not be looked at, and why.
+    pub error: Option<String>,
+}
+
+/// One thing that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FindingView {
+    /// Where.
+    pub cell: String,
+    /// In which database.
+    pub database: String,
+    /// What.
+    pub object: String,
+    /// What is the matter with it.
+    pub found: String,
+    /// What was done or, if nothing was, what a person can do.
+    pub mend: String,
+    /// Whether it was mended.
+    pub mended: bool,
+}
+
+impl RepairView {
+    /// Whether it is over.
+    pub fn is_over(&self) -> bool {
+        self.finished_at.is_some()
+    }
 }
 
 /// How many tenants are somewhere in some state.

@@ -25,6 +25,7 @@ mod create;
 mod entitlements;
 mod fleet;
 mod operations;
+mod repairs;
 mod rollouts;
 mod tenants;
 mod users;
@@ -96,7 +97,7 @@ pub(crate) fn router(app: Arc<App>) -> axum::Router {
 }
 
 fn routes() -> OpenApiRouter<Arc<App>> {
-    let v1 = tenants().merge(catalogue());
+    let v1 = tenants().merge(catalogue()).merge(fleet_routes());
     OpenApiRouter::with_openapi(Document::openapi()).nest("/admin/v1", v1)
 }
 
@@ -128,8 +129,14 @@ fn catalogue() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(catalogue::countries))
         .routes(routes!(catalogue::environments))
         .routes(routes!(catalogue::audit))
+}
+
+fn fleet_routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
         .routes(routes!(fleet::show))
         .routes(routes!(fleet::events))
+        .routes(routes!(repairs::create))
+        .routes(routes!(repairs::show))
         .routes(routes!(rollouts::list, rollouts::create))
         .routes(routes!(rollouts::show))
         .routes(routes!(rollouts::events))

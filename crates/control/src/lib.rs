@@ -20,6 +20,7 @@ mod login;
 mod packages;
 mod placement;
 mod reconcile;
+mod repair;
 mod reply;
 mod server;
 mod topology;

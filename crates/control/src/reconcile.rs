@@ -42,8 +42,10 @@ pub(crate) struct Reconciler {
     pub(crate) circuits: Circuits,
     /// Told when there may be work.
     pub(crate) work: Notify,
-    /// Told when a rollout or a repair may have begun.
+    /// Told when a rollout may have begun or moved.
     pub(crate) fleet: Notify,
+    /// Told when a repair was asked for.
+    pub(crate) repair: Notify,
     /// Told when an operation has moved on.
     pub(crate) progress: Notify,
 }

@@ -20,6 +20,7 @@ use crate::config::{CellSecrets, Config};
 use crate::fleet;
 use crate::packages::{self, Packages};
 use crate::reconcile::Reconciler;
+use crate::repair;
 use crate::reply::Refusal;
 use crate::{admin, login};
 
@@ -145,6 +146,7 @@ pub async fn serve(
         circuits: Circuits::new(Arc::clone(&clock)),
         work: Notify::new(),
         fleet: Notify::new(),
+        repair: Notify::new(),
         progress: Notify::new(),
     });
     let conductor = fleet::Conductor::new(Arc::clone(&reconciler), &config);
@@ -163,6 +165,11 @@ pub async fn serve(
         tasks.spawn(Arc::clone(&reconciler).run(stop.clone()));
     }
     tasks.spawn(conductor.run(stop.clone()));
+    tasks.spawn(repair::watch(
+        Arc::clone(&reconciler),
+        app.config.repair_seconds,
+        stop.clone(),
+    ));
     for cell in reconciler.cells.values() {
         let (reconciler, cell, stop) = (Arc::clone(&reconciler), Arc::clone(cell), stop.clone());
         tasks.spawn(async move {

@@ -23,6 +23,7 @@ mod migrate;
 mod operations;
 mod packages;
 mod places;
+mod repairs;
 mod rollouts;
 mod snapshot;
 mod tenants;
@@ -40,6 +41,7 @@ pub use migrate::SCHEMA_VERSION;
 pub use operations::{Operation, OperationEvent, OperationStatus};
 pub use packages::{Behind, Namespace, Standing, StoredPackage};
 pub use places::{Cell, CellState, Country, Profile, Region, StoredModule};
+pub use repairs::{Finding, Repair, WantedNamespace, WantedPlace};
 pub use rollouts::{
     FailedItem, NewItem, NewRollout, Pace, Rollout, RolloutEvent, RolloutState, WaveCount,
 };

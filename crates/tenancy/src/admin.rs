@@ -29,10 +29,12 @@ use crate::error::{from_driver, is_state, unavailable};
 use crate::version;
 
 mod package;
+mod survey;
 mod tenant;
 mod upgrade;
 
 pub use package::{Migration, ModulePackage};
+pub use survey::Surveyed;
 pub use tenant::{HomeState, Observed};
 pub use upgrade::{UpgradeLimits, Upgraded, Upgrader};
 

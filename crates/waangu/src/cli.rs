@@ -253,6 +253,12 @@ pub(crate) enum FleetCommand {
         /// The rollout.
         id: String,
     },
+    /// Compare all cells with what is wanted there, and mend what loses no data.
+    Repair {
+        /// Only say what has drifted.
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -81,6 +81,9 @@ pub(crate) struct ControlFile {
     /// Whether a newer package goes to all tenants at the start, without an operator.
     #[serde(default)]
     pub(crate) auto_rollout: bool,
+    /// Seconds from one look for drift at all cells to the next; 0: only when asked.
+    #[serde(default = "hourly")]
+    pub(crate) repair_seconds: i64,
     /// A folder of module packages (`waangu-<module> package`).
     pub(crate) packages: PathBuf,
     /// Keys that prove contexts, the current one first.
@@ -113,6 +116,7 @@ impl ControlFile {
             cells,
             context_keys: keys,
             auto_rollout: self.auto_rollout,
+            repair_seconds: self.repair_seconds,
             packages: read_packages(&self.packages)?,
             topology: self.topology,
             operator: (self.operator_token_sha256, "up".to_owned()),
@@ -124,6 +128,10 @@ impl ControlFile {
             environment: self.environment,
         })
     }
+}
+
+fn hourly() -> i64 {
+    3600
 }
 
 /// `gateway.toml`.

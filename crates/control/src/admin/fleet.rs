@@ -14,7 +14,7 @@ use waangu_kernel::Fault;
 use waangu_registry::{Cell, Tx};
 
 use super::call::Call;
-use super::rollouts;
+use super::{repairs, rollouts};
 use crate::circuits::Outage;
 use crate::reply::Refusal;
 use crate::server::App;
@@ -83,6 +83,10 @@ async fn look(app: &App) -> Result<FleetView, Fault> {
             .collect(),
         namespaces: standing(&tx).await?,
         rollouts: open,
+        repair: match tx.get_last_repair().await? {
+            Some(repair) => Some(repairs::view(&tx, repair).await?),
+            None => None,
+        },
     })
 }
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 use http::Method;
 use indicatif::{ProgressBar, ProgressStyle};
 use waangu_api::Client;
-use waangu_api::fleet::{FleetView, RolloutView, StartRollout};
+use waangu_api::fleet::{
+    FindingView, FleetView, RepairView, RolloutView, StartRepair, StartRollout,
+};
 use waangu_api::types::List;
 
 use super::{admin, segment};
@@ -37,6 +39,7 @@ pub(crate) async fn fleet(global: &Global, command: FleetCommand) -> Result<(), 
         FleetCommand::Resume { id } => steer(global, &id, "resume").await,
         FleetCommand::Cancel { id } => steer(global, &id, "cancel").await,
         FleetCommand::Retry { id } => steer(global, &id, "retry").await,
+        FleetCommand::Repair { dry_run } => repair(global, dry_run).await,
     }
 }
 
@@ -100,6 +103,42 @@ async fn steer(global: &Global, id: &str, act: &str) -> Result<(), Failure> {
         .send_json(Method::POST, &path, &serde_json::json!({}), None)
         .await?;
     print(global.output, &rollout, &HEADER, vec![row(&rollout)])
+}
+
+/// Looks for drift and waits for the answer; a failure if something is left that a person has to mend.
+async fn repair(global: &Global, dry_run: bool) -> Result<(), Failure> {
+    let client = admin(global)?;
+    let wish = StartRepair { dry_run };
+    let mut repair: RepairView = client
+        .send_json(Method::POST, "/fleet/repairs", &wish, None)
+        .await?;
+    let path = format!("/fleet/repairs/{}", repair.id);
+    while !repair.is_over() {
+        tokio::time::sleep(LOOK).await;
+        repair = client.get(&path).await?;
+    }
+    let rows = repair.findings.iter().map(finding).collect();
+    let header = ["cell", "database", "object", "found", "mended", "mend"];
+    print(global.output, &repair, &header, rows)?;
+    if let Some(error) = repair.error {
+        return Err(Failure::failed(error));
+    }
+    match repair.findings.iter().filter(|found| !found.mended).count() {
+        0 => Ok(()),
+        left => Err(Failure::failed(format!("{left} findings are not mended"))),
+    }
+}
+
+fn finding(found: &FindingView) -> Vec<String> {
+    let mended = if found.mended { "yes" } else { "no" };
+    vec![
+        found.cell.clone(),
+        found.database.clone(),
+        found.object.clone(),
+        found.found.clone(),
+        mended.to_owned(),
+        found.mend.clone(),
+    ]
 }
 
 const HEADER: [&str; 7] = [

@@ -93,6 +93,7 @@ impl Layout<'_> {
             issuer: self.origin("login"),
             directory_key: signing_key(self.state, "keys/directory.p8")?,
             auto_rollout: self.auto_rollout,
+            repair_seconds: 3600,
             packages: self.state.path("packages"),
             context_keys: vec![self.secrets.context_key.clone()],
             cells: self
