@@ -54,10 +54,9 @@ impl Ledger {
         match chance.below(12) {
             0..4 => create,
             4 | 5 => Act::Suspend(index),
-            6 | 7 => Act::Resume(index),
-            8 => Act::Enable(index),
-            9 => Act::Disable(index),
-            10 => Act::Delete(index),
+            6 => Act::Enable(index),
+            7 => Act::Disable(index),
+            8 => Act::Delete(index),
             _ => Act::Resume(index),
         }
     }
