@@ -10,6 +10,7 @@ mod process;
 mod say;
 mod test;
 mod tidy;
+mod torture;
 mod up;
 mod workspace;
 
@@ -53,6 +54,8 @@ enum Command {
     },
     /// Run a benchmark on the release build (exit 0: goals met, 3: a goal missed, 1: no measure)
     Bench(bench::Args),
+    /// Work at random under random kills on the release build (exit 0: nothing lost, 3: something lost)
+    Torture(torture::Args),
     /// Check format, lints, house rules, crate ranks and manifests
     Tidy,
     /// Write the files that the `waangu` binary generates
@@ -77,7 +80,7 @@ fn run(command: Command) -> Result<(), Failure> {
     let workspace = Workspace::load()?;
     if matches!(
         command,
-        Command::Up { .. } | Command::Test { .. } | Command::Bench(_)
+        Command::Up { .. } | Command::Test { .. } | Command::Bench(_) | Command::Torture(_)
     ) {
         prerequisites::ensure()?;
     }
@@ -85,6 +88,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Up { args } => up::run(&workspace, args),
         Command::Test { args } => test::run(&workspace, &args),
         Command::Bench(args) => bench::run(&workspace, &args),
+        Command::Torture(args) => torture::run(&workspace, &args),
         Command::Tidy => tidy::run(&workspace),
         Command::Codegen { check: false } => codegen::write(&workspace),
         Command::Codegen { check: true } => codegen::check(&workspace),

@@ -7,6 +7,7 @@
 
 pub mod body;
 pub mod client;
+pub mod fleet;
 pub mod problem;
 pub mod ready;
 pub mod types;

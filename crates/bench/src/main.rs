@@ -22,10 +22,12 @@ mod report;
 mod scratch;
 mod stats;
 mod tenancy;
+mod torture;
 
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
@@ -39,8 +41,14 @@ use crate::report::Report;
 /// Measures the platform.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Which benchmark
+    /// Which benchmark, or which torture
     name: String,
+    /// Torture instead: random work under random kills for so many minutes
+    #[arg(long, value_name = "MINUTES", conflicts_with_all = ["json", "quick"])]
+    torture: Option<u64>,
+    /// What the random choices of a torture follow from
+    #[arg(long, default_value_t = 1, value_name = "S")]
+    seed: u64,
     /// Also write the numbers to this file, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -103,6 +111,18 @@ fn main() -> ExitCode {
 }
 
 async fn run(args: &Args) -> Result<ExitCode, Failure> {
+    if let Some(minutes) = args.torture {
+        let ordeal = torture::Ordeal {
+            length: Duration::from_mins(minutes),
+            seed: args.seed,
+        };
+        let programs = programs()?;
+        let mut told = Told::new()?;
+        return tokio::select! {
+            done = torture::run(&args.name, ordeal, &programs) => done,
+            () = told.wait() => Err(Failure::new("told to stop")),
+        };
+    }
     let bench = find(&args.name)?;
     let context = Context {
         effort: if args.quick {

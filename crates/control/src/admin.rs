@@ -23,9 +23,12 @@ mod call;
 mod catalogue;
 mod create;
 mod entitlements;
+mod fleet;
 mod keys;
 mod operations;
 mod plans;
+mod repairs;
+mod rollouts;
 mod tenants;
 mod users;
 mod view;
@@ -96,7 +99,7 @@ pub(crate) fn router(app: Arc<App>) -> axum::Router {
 }
 
 fn routes() -> OpenApiRouter<Arc<App>> {
-    let v1 = tenants().merge(catalogue());
+    let v1 = tenants().merge(catalogue()).merge(fleet_routes());
     OpenApiRouter::with_openapi(Document::openapi()).nest("/admin/v1", v1)
 }
 
@@ -134,6 +137,21 @@ fn catalogue() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(plans::show, plans::put, plans::delete))
         .routes(routes!(keys::list))
         .routes(routes!(keys::rotate))
+}
+
+fn fleet_routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
+        .routes(routes!(fleet::show))
+        .routes(routes!(fleet::events))
+        .routes(routes!(repairs::create))
+        .routes(routes!(repairs::show))
+        .routes(routes!(rollouts::list, rollouts::create))
+        .routes(routes!(rollouts::show))
+        .routes(routes!(rollouts::events))
+        .routes(routes!(rollouts::pause))
+        .routes(routes!(rollouts::resume))
+        .routes(routes!(rollouts::cancel))
+        .routes(routes!(rollouts::retry))
 }
 
 #[cfg(test)]

@@ -31,6 +31,10 @@ pub struct Config {
     pub topology: Topology,
     /// The operator's token, as SHA-256 in hex, and name.
     pub operator: (String, String),
+    /// Whether a newer package goes to all namespaces at once, without an operator: in development.
+    pub auto_rollout: bool,
+    /// Seconds from one look for drift at all cells to the next; 0: only when asked.
+    pub repair_seconds: i64,
     /// The built-in directory.
     pub directory: DirectoryConfig,
 }

@@ -13,11 +13,15 @@
 //! - nothing on the data path waits for this process.
 
 mod admin;
+mod circuits;
 mod config;
+mod fleet;
 mod keys;
 mod login;
+mod packages;
 mod placement;
 mod reconcile;
+mod repair;
 mod reply;
 mod server;
 mod topology;
@@ -26,6 +30,6 @@ pub use admin::openapi;
 pub use config::{CellSecrets, Config, DirectoryConfig};
 pub use keys::{KEY_GRACE_SECONDS, KeyFiles};
 pub use placement::{Choice, Question, choose};
-pub use reconcile::plan::{Step, Wanted, plan};
+pub use reconcile::plan::{Step, Wanted, WantedModule, lost, plan};
 pub use server::{prepare, serve};
 pub use topology::{CellSpec, CountrySpec, EnvironmentSpec, ProfileSpec, RegionSpec, Topology};

@@ -14,12 +14,15 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use waangu_kernel::{CellId, Fault, ModuleId, TenantId, fault};
-use waangu_registry::{Desired, Registry, Session, State, Tenant};
+use waangu_registry::{Desired, Registry, Session, State, Tenant, Tx};
 use waangu_tenancy::{CellAdmin, HomeState, ModulePackage};
+
+use crate::circuits::Circuits;
+use crate::packages::Packages;
 
 pub(crate) mod plan;
 
-use plan::{Step, Wanted};
+use plan::{Step, Wanted, WantedModule};
 
 /// Longest pause between two looks for work.
 const POLL: Duration = Duration::from_secs(1);
@@ -27,13 +30,22 @@ const POLL: Duration = Duration::from_secs(1);
 /// Pause after a failure of the control database itself.
 const TROUBLE: Duration = Duration::from_millis(500);
 
+/// Workers of this process that may be at work on one cell, if there are others: a cell that is silent
+/// takes no more.
+const WORKERS_AT_ONE_CELL: usize = 3;
+
 /// What workers share.
 pub(crate) struct Reconciler {
     pub(crate) registry: Registry,
     pub(crate) cells: HashMap<CellId, Arc<CellAdmin>>,
-    pub(crate) packages: HashMap<ModuleId, ModulePackage>,
+    pub(crate) packages: Packages,
+    pub(crate) circuits: Circuits,
     /// Told when there may be work.
     pub(crate) work: Notify,
+    /// Told when a rollout may have begun or moved.
+    pub(crate) fleet: Notify,
+    /// Told when a repair was asked for.
+    pub(crate) repair: Notify,
     /// Told when an operation has moved on.
     pub(crate) progress: Notify,
 }
@@ -69,7 +81,13 @@ impl Reconciler {
         let Some(session) = slot.as_mut() else {
             return Ok(false);
         };
-        let Some(claim) = session.claim().await? else {
+        let most = if self.cells.len() > 1 {
+            WORKERS_AT_ONE_CELL
+        } else {
+            usize::MAX
+        };
+        let avoided = self.circuits.avoided(most);
+        let Some(claim) = session.claim_elsewhere(&avoided).await? else {
             return Ok(false);
         };
         // Somebody else may take the next one meanwhile.
@@ -88,7 +106,7 @@ impl Reconciler {
     async fn reconcile(&self, session: &mut Session, id: TenantId) -> Result<(), Fault> {
         let tx = session.begin().await?;
         let tenant = tx.get_tenant_by_id(id).await?;
-        let activations = tx.list_activations(id).await?;
+        let modules = self.modules(&tx, &tenant).await?;
         let mut lineage = tx.list_ancestors(id).await?;
         lineage.sort_unstable();
         if tenant.desired == Desired::Deleted {
@@ -96,53 +114,81 @@ impl Reconciler {
         }
         tx.commit().await?;
 
-        let cell = self.cells.get(&tenant.placement.cell).ok_or_else(|| {
-            fault::INTERNAL.fault(format!(
-                "cell {} is not configured here",
-                tenant.placement.cell
-            ))
-        })?;
-        let enabled: Vec<ModuleId> = activations
-            .into_iter()
-            .filter(|a| a.enabled)
-            .map(|a| a.module)
-            .collect();
-        let wanted = self.wanted(&tenant, &enabled, lineage)?;
-        let observed = cell.observe(id, &tenant.placement, &enabled).await?;
+        let cell = self.cell(&tenant.placement.cell)?;
+        let _place = self.circuits.enter(cell.id());
+        let done = self.bring(session, cell, &tenant, &modules, lineage).await;
+        if let Err(failure) = &done {
+            self.circuits.failed(cell, failure).await;
+        }
+        done
+    }
+
+    /// Brings a tenant's place to what is wanted.
+    async fn bring(
+        &self,
+        session: &mut Session,
+        cell: &CellAdmin,
+        tenant: &Tenant,
+        modules: &[Module],
+        lineage: Vec<i64>,
+    ) -> Result<(), Fault> {
+        let wanted = Wanted {
+            desired: tenant.desired,
+            epoch: tenant.placement.epoch,
+            modules: modules.iter().map(Module::wanted).collect(),
+            lineage,
+        };
+        let enabled: Vec<ModuleId> = modules.iter().map(Module::id).collect();
+        let observed = cell.observe(tenant.id, &tenant.placement, &enabled).await?;
+        if let Some(module) = plan::lost(&wanted, &observed) {
+            return Err(fault::NAMESPACE_LOST.fault(format!(
+                "schema {} of database {} is not there any more",
+                tenant.placement.schema(tenant.id, module),
+                tenant.placement.database(tenant.id)
+            )));
+        }
         let steps = plan::plan(&wanted, &observed);
         let total = steps.len();
         for (done, step) in steps.into_iter().enumerate() {
-            self.report(session, &tenant, &step, percent(done, total))
+            self.report(session, tenant, &step, percent(done, total))
                 .await?;
-            self.apply(cell, &tenant, &wanted, &step).await?;
+            self.apply(cell, tenant, &wanted, modules, &step).await?;
         }
-        self.record(session, &tenant, &enabled).await
+        self.record(session, tenant, modules).await
     }
 
-    fn wanted(
-        &self,
-        tenant: &Tenant,
-        enabled: &[ModuleId],
-        lineage: Vec<i64>,
-    ) -> Result<Wanted, Fault> {
-        let modules = enabled
-            .iter()
-            .map(|module| Ok((module.clone(), self.package(module)?.migrations.len())))
-            .collect::<Result<_, Fault>>()?;
-        Ok(Wanted {
-            desired: tenant.desired,
-            epoch: tenant.placement.epoch,
-            modules,
-            lineage,
-        })
+    /// A configured cell.
+    pub(crate) fn cell(&self, id: &CellId) -> Result<&Arc<CellAdmin>, Fault> {
+        self.cells
+            .get(id)
+            .ok_or_else(|| fault::INTERNAL.fault(format!("cell {id} is not configured here")))
     }
 
-    fn package(&self, module: &ModuleId) -> Result<&ModulePackage, Fault> {
-        self.packages.get(module).ok_or_else(|| {
-            fault::INTERNAL.fault(format!(
-                "the package of module {module} is not installed here"
-            ))
-        })
+    /// The modules that are switched on for a tenant, each with the package that its tables stand on
+    /// or, if there are none, the newest.
+    async fn modules(&self, tx: &Tx<'_>, tenant: &Tenant) -> Result<Vec<Module>, Fault> {
+        let standing = tx.list_namespaces(tenant.id, &tenant.placement).await?;
+        let mut modules = Vec::new();
+        for activation in tx.list_activations(tenant.id).await? {
+            if !activation.enabled {
+                continue;
+            }
+            let stands = standing
+                .iter()
+                .find(|namespace| namespace.module == activation.module);
+            let known = stands.filter(|namespace| !namespace.hash.is_empty());
+            let hash = match known {
+                Some(namespace) => namespace.hash.clone(),
+                None => tx.get_current_package(&activation.module).await?.hash,
+            };
+            let steps = stands.map(|namespace| usize::try_from(namespace.steps).unwrap_or(0));
+            modules.push(Module {
+                package: self.packages.get(tx, &activation.module, &hash).await?,
+                hash,
+                stands: steps,
+            });
+        }
+        Ok(modules)
     }
 
     async fn apply(
@@ -150,6 +196,7 @@ impl Reconciler {
         cell: &CellAdmin,
         tenant: &Tenant,
         wanted: &Wanted,
+        modules: &[Module],
         step: &Step,
     ) -> Result<(), Fault> {
         let (id, placement) = (tenant.id, &tenant.placement);
@@ -157,8 +204,11 @@ impl Reconciler {
             Step::CreatePlace => cell.ensure_place(id, placement).await,
             Step::SetLineage => cell.set_lineage(id, placement, &wanted.lineage).await,
             Step::InstallModule(module) => {
-                cell.ensure_module(id, placement, self.package(module)?)
-                    .await
+                let found = modules.iter().find(|known| known.package.id() == module);
+                let known = found.ok_or_else(|| {
+                    fault::INTERNAL.fault(format!("a step for module {module}, which is off"))
+                })?;
+                cell.ensure_module(id, placement, &known.package).await
             }
             Step::OpenHome => cell.put_home(id, placement, HomeState::Active).await,
             Step::CloseHome => cell.put_home(id, placement, HomeState::Suspended).await,
@@ -186,7 +236,7 @@ impl Reconciler {
         &self,
         session: &mut Session,
         tenant: &Tenant,
-        ready: &[ModuleId],
+        modules: &[Module],
     ) -> Result<(), Fault> {
         let tx = session.begin().await?;
         let state = match tenant.desired {
@@ -194,10 +244,20 @@ impl Reconciler {
             Desired::Suspended => State::Suspended,
             Desired::Deleted => {
                 tx.forget_users(tenant.id).await?;
+                tx.forget_namespaces(tenant.id).await?;
                 State::Deleted
             }
         };
-        tx.record_reached(tenant.id, tenant.generation, state, ready)
+        if tenant.desired != Desired::Deleted {
+            let made = modules.iter().filter(|module| module.stands.is_none());
+            let made: Vec<_> = made
+                .map(|module| (module.id(), module.hash.clone()))
+                .collect();
+            tx.record_namespaces(tenant.id, &tenant.placement, &made)
+                .await?;
+        }
+        let ready: Vec<ModuleId> = modules.iter().map(Module::id).collect();
+        tx.record_reached(tenant.id, tenant.generation, state, &ready)
             .await?;
         tx.commit().await
     }
@@ -216,6 +276,28 @@ impl Reconciler {
     }
 }
 
+/// A module that is switched on for the tenant in hand.
+struct Module {
+    package: Arc<ModulePackage>,
+    hash: String,
+    /// Migrations that its tables are known to have; see [`WantedModule`].
+    stands: Option<usize>,
+}
+
+impl Module {
+    fn id(&self) -> ModuleId {
+        self.package.id().clone()
+    }
+
+    fn wanted(&self) -> WantedModule {
+        WantedModule {
+            module: self.id(),
+            steps: self.package.migrations.len(),
+            stands: self.stands,
+        }
+    }
+}
+
 /// Whole percents of the way done; the last step ends at 100 only when it is recorded.
 fn percent(done: usize, total: usize) -> i32 {
     let share = done.saturating_mul(90).checked_div(total).unwrap_or(0);
@@ -223,7 +305,7 @@ fn percent(done: usize, total: usize) -> i32 {
 }
 
 /// What an operator needs to know of a failure; the admin API is the operator's.
-fn operator_text(failure: &Fault) -> String {
+pub(crate) fn operator_text(failure: &Fault) -> String {
     match failure.operator_cause() {
         Some(cause) => format!("{failure}: {cause}"),
         None => failure.to_string(),

@@ -15,14 +15,18 @@ use waangu_kernel::{Clock, Fault, fault};
 use waangu_registry::Registry;
 use waangu_tenancy::CellAdmin;
 
+use crate::circuits::Circuits;
 use crate::config::{CellSecrets, Config};
+use crate::fleet;
 use crate::keys::{Keeper, unusable};
+use crate::packages::{self, Packages};
 use crate::reconcile::Reconciler;
+use crate::repair;
 use crate::reply::Refusal;
 use crate::{admin, login};
 
 /// Connections to the control database; each worker and each request in hand takes one.
-const CONNECTIONS: usize = 24;
+const CONNECTIONS: usize = 32;
 
 /// Reconcilers in this process.
 const WORKERS: usize = 4;
@@ -111,9 +115,7 @@ pub async fn prepare(config: &Config) -> Result<(), Fault> {
     session.migrate().await?;
     let tx = session.begin().await?;
     config.topology.apply(&tx, &config.environment).await?;
-    for package in &config.packages {
-        tx.put_module(&package.manifest).await?;
-    }
+    packages::install(&tx, &config.packages).await?;
     let (token, name) = &config.operator;
     tx.put_operator_token(token, name).await?;
     tx.commit().await?;
@@ -152,14 +154,14 @@ pub async fn serve(
     let reconciler = Arc::new(Reconciler {
         registry: registry.clone(),
         cells,
-        packages: config
-            .packages
-            .iter()
-            .map(|package| (package.manifest.id.clone(), package.clone()))
-            .collect::<HashMap<_, _>>(),
+        packages: Packages::default(),
+        circuits: Circuits::new(Arc::clone(&clock)),
         work: Notify::new(),
+        fleet: Notify::new(),
+        repair: Notify::new(),
         progress: Notify::new(),
     });
+    let conductor = fleet::Conductor::new(Arc::clone(&reconciler), &config);
     let app = Arc::new(App {
         config,
         registry,
@@ -176,6 +178,27 @@ pub async fn serve(
         tasks.spawn(Arc::clone(&reconciler).run(stop.clone()));
     }
     tasks.spawn(keeper.run(stop.clone()));
+    tasks.spawn(conductor.run(stop.clone()));
+    tasks.spawn(repair::watch(
+        Arc::clone(&reconciler),
+        app.config.repair_seconds,
+        stop.clone(),
+    ));
+    for cell in reconciler.cells.values() {
+        let (reconciler, cell, stop) = (Arc::clone(&reconciler), Arc::clone(cell), stop.clone());
+        tasks.spawn(async move {
+            let Reconciler {
+                circuits,
+                registry,
+                work,
+                ..
+            } = &*reconciler;
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = circuits.watch(&cell, registry, work) => {}
+            }
+        });
+    }
     tasks.spawn(sweep(app.registry.clone(), stop.clone()));
     tasks.close();
 

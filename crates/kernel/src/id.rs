@@ -134,6 +134,14 @@ uuid_id!(
     OperationId, "op_"
 );
 uuid_id!(
+    /// A package on its way to every namespace of its module.
+    RolloutId, "rol_"
+);
+uuid_id!(
+    /// One look at all cells for what has drifted.
+    RepairId, "rep_"
+);
+uuid_id!(
     /// A person (or machine account) of one tenant; the `sub` of its tokens.
     UserId, "usr_"
 );

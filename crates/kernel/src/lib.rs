@@ -21,7 +21,7 @@ pub mod placement;
 pub use clock::{Clock, SystemClock};
 pub use country::CountryCode;
 pub use fault::{ErrorDef, Fault};
-pub use id::{OperationId, RequestId, RotationId, TenantId, UserId};
+pub use id::{OperationId, RepairId, RequestId, RolloutId, RotationId, TenantId, UserId};
 pub use key::{KeyKind, KeyState};
 pub use name::{CellId, ModuleId, PlanId, ProfileId, RegionId, Slug, Username};
 pub use permission::{Permission, RoleName};

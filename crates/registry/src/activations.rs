@@ -9,7 +9,7 @@ use crate::db::{Tx, column, parsed};
 pub struct Activation {
     /// The module.
     pub module: ModuleId,
-    /// The version in use.
+    /// The version whose tables its place has.
     pub version: String,
     /// Whether it shall be on.
     pub enabled: bool,
@@ -47,7 +47,21 @@ impl Tx<'_> {
     /// # Errors
     /// `database-unavailable`.
     pub async fn list_activations(&self, id: TenantId) -> Result<Vec<Activation>, Fault> {
-        let sql = "select * from registry.activation where tenant_id = $1 order by module";
+        let sql = "select a.module
+                        , coalesce(p.version, a.version) as version
+                        , a.enabled
+                        , a.ready
+                     from registry.activation a
+                     join registry.tenant t on t.id = a.tenant_id
+                     left join registry.namespace n on n.module = a.module
+                                                   and n.cell = t.cell
+                                                   and n.tier = t.tier
+                                                   and n.tenant_id is not distinct from
+                                                       case when t.tier <> 'shared' then t.id end
+                     left join registry.package p on p.module = n.module
+                                                 and p.hash = n.package_hash
+                    where a.tenant_id = $1
+                    order by a.module";
         let rows = self.rows(sql, &[&id.number()]).await?;
         rows.iter()
             .map(|row| {

@@ -254,6 +254,10 @@ pub(crate) fn from_driver(error: tokio_postgres::Error) -> Fault {
             .fault("the tenant has a user of this name")
             .field("username"),
         Some("tenant_plan_fkey") => fault::PLAN_IN_USE.fault("tenants have this plan"),
+        Some("rollout_open_key") => {
+            fault::ROLLOUT_OPEN.fault("another rollout of this module is not over yet")
+        }
+        Some("repair_open_key") => fault::REPAIR_OPEN.fault("another repair is not over yet"),
         Some("tenant_not_its_own_parent") => fault::PARENT_CYCLE
             .fault("a tenant can't be its own parent")
             .field("parent"),

@@ -3,7 +3,7 @@
 //! ## What is stored
 //! Countries with residency rules, regions, cells, profiles, modules, tenants with their placement,
 //! activations, plans, entitlements, users with Argon2id hashes, roles, operations, wishes for new keys,
-//! and the audit log.
+//! module packages, which package stands where, rollouts, repairs, and the audit log.
 //! ## What is not
 //! Private keys, passwords of database logins, business data.
 //!
@@ -19,13 +19,18 @@ mod audit;
 mod db;
 mod directory;
 mod entitlements;
+mod fleet;
 mod keys;
 mod migrate;
 mod operations;
+mod packages;
 mod places;
+mod repairs;
+mod rollouts;
 mod snapshot;
 mod tenants;
 mod tree;
+mod upgrades;
 mod users;
 mod work;
 
@@ -34,11 +39,18 @@ pub use audit::AuditEvent;
 pub use db::{Registry, Session, Tx};
 pub use directory::{AuthorizationCode, Credential, LoginGate, StoredReply};
 pub use entitlements::{Held, Plan, Sets};
+pub use fleet::{Backlog, FailingTenant, TenantCount};
 pub use keys::Rotation;
 pub use migrate::SCHEMA_VERSION;
 pub use operations::{Operation, OperationEvent, OperationStatus};
+pub use packages::{Behind, Namespace, Standing, StoredPackage};
 pub use places::{Cell, CellState, Country, Profile, Region, StoredModule};
+pub use repairs::{Finding, Repair, WantedNamespace, WantedPlace};
+pub use rollouts::{
+    FailedItem, NewItem, NewRollout, Pace, Rollout, RolloutEvent, RolloutState, WaveCount,
+};
 pub use snapshot::{Feed, RouteChange, TenantRoute};
 pub use tenants::{Desired, NewTenant, State, Tenant, TenantPage, TenantPatch};
+pub use upgrades::{UpgradeEnd, UpgradeItem};
 pub use users::User;
 pub use work::Claim;

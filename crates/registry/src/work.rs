@@ -5,7 +5,7 @@
 //! without waiting for a lease to run out. A session that is dropped with a claim closes its
 //! connection; and what a worker says after its claim was lost can't undo a newer generation.
 
-use waangu_kernel::{Fault, ModuleId, TenantId};
+use waangu_kernel::{CellId, Fault, ModuleId, TenantId};
 
 use crate::db::{Session, Tx, column, from_driver};
 use crate::operations::OperationStatus;
@@ -29,7 +29,10 @@ const MAX_BACKOFF_SECONDS: i32 = 300;
 const TAKE: &str = "
 select id
   from (select id from registry.tenant
-         where generation > observed_generation and retry_at <= now() and id <> all ($1)
+         where generation > observed_generation
+           and retry_at <= now()
+           and id <> all ($1)
+           and cell <> all ($2)
          order by retry_at, id
          limit 1000) due
  where pg_try_advisory_lock(id)
@@ -45,6 +48,15 @@ impl Session {
     /// # Errors
     /// `database-unavailable`; drop the session then, because it may hold a claim nobody knows of.
     pub async fn claim(&mut self) -> Result<Option<Claim>, Fault> {
+        self.claim_elsewhere(&[]).await
+    }
+
+    /// As [`Session::claim`], but no tenant of these cells.
+    ///
+    /// # Errors
+    /// As [`Session::claim`].
+    pub async fn claim_elsewhere(&mut self, not_in: &[CellId]) -> Result<Option<Claim>, Fault> {
+        let not_in: Vec<&str> = not_in.iter().map(CellId::as_str).collect();
         // A lock can be taken twice by one connection, so its own tenants are left out.
         let mine = self.claims.clone();
         // Stands for a lock that may be taken without our hearing of it.
@@ -53,7 +65,7 @@ impl Session {
         loop {
             let row = self
                 .client()?
-                .query_opt(TAKE, &[&seen])
+                .query_opt(TAKE, &[&seen, &not_in])
                 .await
                 .map_err(from_driver)?;
             let Some(row) = row else {
@@ -141,6 +153,27 @@ impl Tx<'_> {
         self.execute(sql, &[&tenant.number(), &state.as_str()])
             .await
             .map(drop)
+    }
+
+    /// Lets the tenants of a cell that answers again be tried at once.
+    ///
+    /// # Errors
+    /// `database-unavailable`.
+    pub async fn wake_cell(&self, cell: &CellId) -> Result<(), Fault> {
+        let sql = "update registry.tenant
+                      set retry_at = now()
+                        , attempts = 0
+                    where cell = $1 and generation > observed_generation and retry_at > now()";
+        self.execute(sql, &[&cell.as_str()]).await?;
+        let sql = "update registry.rollout_item i
+                      set retry_at = now()
+                     from registry.rollout r
+                    where r.id = i.rollout_id
+                      and r.state = 'running'
+                      and i.cell = $1
+                      and i.state = 'pending'
+                      and i.retry_at > now()";
+        self.execute(sql, &[&cell.as_str()]).await.map(drop)
     }
 
     /// Records a failed attempt; the next one comes after a pause that doubles from one second.

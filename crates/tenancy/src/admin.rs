@@ -28,15 +28,27 @@ use waangu_kernel::{CellId, Fault, ModuleId, fault};
 use crate::error::{from_driver, is_state, unavailable};
 use crate::version;
 
+mod package;
+mod survey;
 mod tenant;
+mod upgrade;
 
-pub use tenant::{HomeState, Migration, ModulePackage, Observed};
+pub use package::{Migration, ModulePackage};
+pub use survey::Surveyed;
+pub use tenant::{HomeState, Observed};
+pub use upgrade::{UpgradeLimits, Upgraded, Upgrader};
 
 /// The database that all tenant databases are copied from.
 pub const TEMPLATE_DATABASE: &str = "waangu_template";
 
 /// Longest wait for a connection to a cell.
 const WAIT: Duration = Duration::from_secs(10);
+
+/// Longest wait for a sign of life.
+const PROBE: Duration = Duration::from_secs(3);
+
+/// Longest silence of a server that is waited for an answer: one whose machine is gone never says so.
+const SILENCE: Duration = Duration::from_secs(20);
 
 const ROLES: &str = include_str!("../sql/roles.sql");
 const CORE: &str = include_str!("../sql/core.sql");
@@ -272,6 +284,25 @@ impl CellAdmin {
         Ok(client)
     }
 
+    /// Whether the cell answers.
+    ///
+    /// # Errors
+    /// `database-unavailable` when it does not, within [`PROBE`].
+    pub async fn ping(&self) -> Result<(), Fault> {
+        // Not a pooled one: what an old connection says tells nothing of a new one.
+        let asked = async {
+            let client = self.visit("postgres").await?;
+            client
+                .simple_query("select 1")
+                .await
+                .map(drop)
+                .map_err(from_driver)
+        };
+        tokio::time::timeout(PROBE, asked)
+            .await
+            .unwrap_or_else(|_late| Err(unavailable("no answer in time")))
+    }
+
     /// A pooled connection to a long-lived database.
     pub(crate) async fn client(&self, database: &str) -> Result<Object, Fault> {
         let pool = {
@@ -301,7 +332,11 @@ impl CellAdmin {
             .password(&self.config.password)
             .dbname(database)
             .application_name("waangu-control")
-            .connect_timeout(WAIT);
+            .connect_timeout(WAIT)
+            .keepalives_idle(SILENCE / 2)
+            .keepalives_interval(SILENCE / 4)
+            .keepalives_retries(2)
+            .tcp_user_timeout(SILENCE);
         let recycling = ManagerConfig {
             recycling_method: RecyclingMethod::Fast,
         };

@@ -65,6 +65,13 @@ pub fn sql_state(fault: &Fault) -> Option<&str> {
     rest.split_once(']').map(|(code, _)| code)
 }
 
+/// Whether the fault says that the server itself can't be reached, rather than that it refused one
+/// statement.
+pub fn is_unreachable(fault: &Fault) -> bool {
+    fault.code() == fault::DATABASE_UNAVAILABLE.code
+        && sql_state(fault).is_none_or(|state| state.starts_with("57P") || state.starts_with("08"))
+}
+
 /// The name of the constraint behind a fault of this crate, if one was violated.
 pub fn constraint(fault: &Fault) -> Option<&str> {
     fault

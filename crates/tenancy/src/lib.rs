@@ -23,7 +23,7 @@ mod error;
 mod version;
 
 pub use admin::{CellAdmin, CellAdminConfig, HomeState, LoginSecret, ModulePackage};
-pub use error::{constraint, sql_state};
+pub use error::{constraint, is_unreachable, sql_state};
 pub use inspect::{Drift, Mend, Rules};
 pub use pools::{CellAddress, CellStats, Limits, Pools};
 pub use tree::{Answer, TreeTx, Visit};

@@ -83,6 +83,9 @@ pub(crate) enum Command {
     /// The PostgreSQL servers that hold tenants.
     #[command(subcommand)]
     Cell(CellCommand),
+    /// All tenants at once: how they fare, and newer versions for them.
+    #[command(subcommand)]
+    Fleet(FleetCommand),
     /// A tenant's flags and limits, and what each value comes from.
     #[command(subcommand)]
     Flag(FlagCommand),
@@ -139,6 +142,10 @@ pub(crate) struct UpOptions {
         value_name = "DIR"
     )]
     pub(crate) pg_cache: Option<PathBuf>,
+    /// Leave existing tenants on their modules' old versions until `waangu fleet upgrade`, as production
+    /// does; otherwise all follow at the start.
+    #[arg(long)]
+    pub(crate) hold_upgrades: bool,
     /// How long a deleted tenant's slug stays taken, in seconds.
     #[arg(long, default_value_t = 30 * 24 * 3600, value_name = "SECONDS")]
     pub(crate) name_grace: i64,
@@ -253,6 +260,84 @@ pub(crate) enum ModuleCommand {
         /// The module.
         module: String,
     },
+    /// Bring the installed version to all tenants (the same as `fleet upgrade`).
+    Upgrade(FleetUpgrade),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum FleetCommand {
+    /// Tenants, cells, versions and rollouts at a glance.
+    Status,
+    /// Bring a module's installed version to all tenants, wave by wave.
+    Upgrade(FleetUpgrade),
+    /// The newest rollouts.
+    List,
+    /// One rollout, with what has failed and why.
+    Show {
+        /// The rollout.
+        id: String,
+    },
+    /// Hold a rollout; what is in hand is finished.
+    Pause {
+        /// The rollout.
+        id: String,
+    },
+    /// Let a paused rollout go on.
+    Resume {
+        /// The rollout.
+        id: String,
+    },
+    /// Give a rollout up; who has the version keeps it.
+    Cancel {
+        /// The rollout.
+        id: String,
+    },
+    /// Try again what has failed.
+    Retry {
+        /// The rollout.
+        id: String,
+    },
+    /// Compare all cells with what is wanted there, and mend what loses no data.
+    Repair {
+        /// Only say what has drifted.
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FleetUpgrade {
+    /// The module.
+    pub(crate) module: String,
+    /// A tenant that goes first; may be repeated.
+    #[arg(long = "canary", value_name = "SLUG")]
+    pub(crate) canaries: Vec<String>,
+    /// Percentages that end the waves.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "PERCENT",
+        default_value = "1,10,100"
+    )]
+    pub(crate) waves: Vec<i32>,
+    /// Stop when more than this share of a wave has failed.
+    #[arg(long, value_name = "PERCENT", default_value = "5%", value_parser = percent)]
+    pub(crate) stop_on: i32,
+    /// Wait until it is over, or stops.
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Only say what would be done.
+    #[arg(long, conflicts_with = "wait")]
+    pub(crate) dry_run: bool,
+}
+
+/// `5` or `5%`.
+fn percent(text: &str) -> Result<i32, String> {
+    let number = text.strip_suffix('%').unwrap_or(text);
+    match number.parse() {
+        Ok(percent @ 0..=100) => Ok(percent),
+        _ => Err("a percentage from 0 to 100, such as 5%".to_owned()),
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -14,12 +14,14 @@ use crate::failure::{Failure, Of as _};
 use crate::output::{line, print};
 
 mod flags;
+mod fleet;
 mod import;
 mod keys;
 mod people;
 mod tree;
 
 pub(crate) use flags::{flag, plan};
+pub(crate) use fleet::fleet;
 pub(crate) use keys::key;
 pub(crate) use people::{role, user};
 
@@ -204,6 +206,7 @@ pub(crate) async fn module(global: &Global, command: ModuleCommand) -> Result<()
             )
             .await
         }
+        ModuleCommand::Upgrade(wish) => fleet::upgrade(global, wish).await,
         ModuleCommand::Disable { slug, module } => {
             change(
                 global,

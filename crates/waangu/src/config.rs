@@ -65,6 +65,12 @@ pub(crate) struct ControlFile {
     pub(crate) issuer: String,
     /// The directory's signing key, PKCS#8.
     pub(crate) directory_key: PathBuf,
+    /// Whether a newer package goes to all tenants at the start, without an operator.
+    #[serde(default)]
+    pub(crate) auto_rollout: bool,
+    /// Seconds from one look for drift at all cells to the next; 0: only when asked.
+    #[serde(default = "hourly")]
+    pub(crate) repair_seconds: i64,
     /// A folder of module packages (`waangu-<module> package`).
     pub(crate) packages: PathBuf,
     /// The gateway's keys.
@@ -99,6 +105,8 @@ impl ControlFile {
                 public: self.public_keys,
                 grace: self.key_grace_seconds,
             },
+            auto_rollout: self.auto_rollout,
+            repair_seconds: self.repair_seconds,
             packages: read_packages(&self.packages)?,
             topology: self.topology,
             operator: (self.operator_token_sha256, "up".to_owned()),
@@ -110,6 +118,10 @@ impl ControlFile {
             environment: self.environment,
         })
     }
+}
+
+fn hourly() -> i64 {
+    3600
 }
 
 /// `gateway.toml`.

@@ -43,6 +43,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Role(command) => commands::role(&global, command).await,
         Command::Audit(command) => commands::audit(&global, command).await,
         Command::Cell(command) => commands::cell(&global, command).await,
+        Command::Fleet(command) => commands::fleet(&global, command).await,
         Command::Flag(command) => commands::flag(&global, command).await,
         Command::Plan(command) => commands::plan(&global, command).await,
         Command::Key(command) => commands::key(&global, command).await,

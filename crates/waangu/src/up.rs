@@ -130,6 +130,7 @@ async fn start(
         domain: DOMAIN,
         port,
         name_grace_seconds: options.name_grace,
+        auto_rollout: !options.hold_upgrades,
     };
     start_services(&layout, &programs, &modules, gateway, platform).await?;
 

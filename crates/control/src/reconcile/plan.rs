@@ -15,10 +15,32 @@ pub struct Wanted {
     pub desired: Desired,
     /// The placement's epoch.
     pub epoch: i64,
-    /// The enabled modules with the number of migrations of each.
-    pub modules: Vec<(ModuleId, usize)>,
+    /// The enabled modules.
+    pub modules: Vec<WantedModule>,
     /// The numbers of its ancestors, itself included, in ascending order.
     pub lineage: Vec<i64>,
+}
+
+/// A module that is switched on for a tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WantedModule {
+    /// The module.
+    pub module: ModuleId,
+    /// Migrations of the package that its tables shall have: the one they stand on, or the newest.
+    pub steps: usize,
+    /// Migrations that its tables are known to have; zero if it is only known that they are there.
+    pub stands: Option<usize>,
+}
+
+impl WantedModule {
+    /// Migrations that its tables shall have, given those they have. Tables that are there get newer by
+    /// a rollout only, whatever else brings the reconciler here.
+    fn target(&self, have: usize) -> usize {
+        match self.stands {
+            Some(0) if have > 0 => have,
+            Some(_) | None => self.steps,
+        }
+    }
 }
 
 /// One idempotent step.
@@ -73,14 +95,10 @@ fn presence(wanted: &Wanted, observed: &Observed, home: HomeState) -> Vec<Step> 
     if observed.lineage != wanted.lineage {
         steps.push(Step::SetLineage);
     }
-    for (module, migrations) in &wanted.modules {
-        let have = observed
-            .modules
-            .iter()
-            .find(|(id, _)| id == module)
-            .map_or(0, |(_, n)| *n);
-        if have < *migrations {
-            steps.push(Step::InstallModule(module.clone()));
+    for wanted in &wanted.modules {
+        let have = migrations(observed, &wanted.module);
+        if have < wanted.target(have) {
+            steps.push(Step::InstallModule(wanted.module.clone()));
         }
     }
     if observed.home != Some((home, wanted.epoch)) && !steps.contains(&Step::CloseHome) {
@@ -90,6 +108,23 @@ fn presence(wanted: &Wanted, observed: &Observed, home: HomeState) -> Vec<Step> 
         });
     }
     steps
+}
+
+/// A module of which tables are known to have stood where now none are. To make them again would be to
+/// hide that a tenant's data is gone.
+pub fn lost<'w>(wanted: &'w Wanted, observed: &Observed) -> Option<&'w ModuleId> {
+    if wanted.desired == Desired::Deleted {
+        return None;
+    }
+    let gone = wanted.modules.iter().find(|module| {
+        module.stands.is_some_and(|steps| steps > 0) && migrations(observed, &module.module) == 0
+    });
+    gone.map(|module| &module.module)
+}
+
+fn migrations(observed: &Observed, module: &ModuleId) -> usize {
+    let found = observed.modules.iter().find(|(id, _)| id == module);
+    found.map_or(0, |(_, steps)| *steps)
 }
 
 fn removal(observed: &Observed) -> Vec<Step> {
@@ -108,9 +143,44 @@ mod tests {
         Wanted {
             desired,
             epoch: 1,
-            modules: vec![("inventory".parse().unwrap(), 2)],
+            modules: vec![WantedModule {
+                module: "inventory".parse().unwrap(),
+                steps: 2,
+                stands: None,
+            }],
             lineage: vec![1, 7],
         }
+    }
+
+    fn standing(steps: usize) -> Wanted {
+        let mut wanted = wanted(Desired::Active);
+        wanted.modules[0].stands = Some(steps);
+        wanted
+    }
+
+    /// Tables get newer wave by wave, or a bad migration reaches everybody at the next suspend; and an
+    /// empty schema in the place of a lost one would look like a healthy tenant that has no data.
+    #[test]
+    fn what_stands_is_neither_upgraded_nor_made_anew() {
+        let install = Step::InstallModule("inventory".parse().unwrap());
+        let open = Some((HomeState::Active, 1));
+        assert_eq!(plan(&standing(0), &observed(open, 1)), vec![]);
+        assert_eq!(
+            plan(&standing(0), &observed(open, 0)),
+            vec![install.clone()]
+        );
+        assert_eq!(plan(&standing(2), &observed(open, 1)), vec![install]);
+        assert_eq!(plan(&standing(2), &observed(open, 3)), vec![]);
+        assert_eq!(lost(&standing(2), &observed(open, 1)), None);
+        assert_eq!(lost(&standing(0), &observed(open, 0)), None);
+        assert_eq!(lost(&wanted(Desired::Active), &Observed::default()), None);
+        assert!(lost(&standing(2), &observed(open, 0)).is_some());
+        assert!(lost(&standing(2), &Observed::default()).is_some());
+        let leaving = Wanted {
+            desired: Desired::Deleted,
+            ..standing(2)
+        };
+        assert_eq!(lost(&leaving, &Observed::default()), None);
     }
 
     fn observed(home: Option<(HomeState, i64)>, migrations: usize) -> Observed {

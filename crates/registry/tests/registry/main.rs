@@ -7,6 +7,8 @@ mod directory;
 mod entitlements;
 mod feed;
 mod migration;
+#[cfg(test)]
+mod rollouts;
 mod support;
 mod tenants;
 mod work;

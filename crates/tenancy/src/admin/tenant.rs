@@ -1,31 +1,12 @@
 //! What a cell must hold for one tenant: module schemas, and the home row that opens the door.
 
 use deadpool_postgres::Transaction;
-use serde::{Deserialize, Serialize};
-use waangu_kernel::manifest::Manifest;
 use waangu_kernel::placement::Tier;
 use waangu_kernel::{Fault, ModuleId, Placement, TenantId};
 
+use super::package::{ModulePackage, upgrade_sql};
 use super::{CellAdmin, database_exists, quoted};
 use crate::error::from_driver;
-
-/// A module as it is installed: its declaration and its tables.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ModulePackage {
-    /// The declaration.
-    pub manifest: Manifest,
-    /// Its migrations, oldest first.
-    pub migrations: Vec<Migration>,
-}
-
-/// One step of a module's tables, in plain SQL without schema names.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Migration {
-    /// Its name, for people.
-    pub name: String,
-    /// The statements.
-    pub sql: String,
-}
 
 /// State of a tenant's home row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -309,45 +290,4 @@ async fn leave_home(tx: &Transaction<'_>, tenant: TenantId) -> Result<(), Fault>
             .map_err(from_driver)?;
     }
     Ok(())
-}
-
-/// The statements that bring a schema from its `have` first migrations to the package's last.
-#[expect(
-    clippy::format_push_string,
-    reason = "a script is text; clarity over an allocation"
-)]
-fn upgrade_sql(schema: &str, package: &ModulePackage, have: usize) -> String {
-    let name = quoted(schema);
-    let module = &package.manifest.id;
-    let mut sql = format!("create schema if not exists {name} authorization waangu_owner;\n");
-    for (number, migration) in package.migrations.iter().enumerate().skip(have) {
-        sql += &format!(
-            "select waangu.migrate({}, {});
-             insert into waangu.migration (schema_name, module, number, name)
-             values ({}, {}, {number}, {});\n",
-            literal(schema),
-            literal(&migration.sql),
-            literal(schema),
-            literal(module.as_str()),
-            literal(&migration.name),
-        );
-    }
-    let append_only: Vec<String> = package
-        .manifest
-        .append_only
-        .iter()
-        .map(|table| literal(table))
-        .collect();
-    sql += &format!(
-        "call waangu.protect({}, {}, array[{}]::text[])",
-        literal(schema),
-        literal(&format!("waangu_{module}")),
-        append_only.join(", "),
-    );
-    sql
-}
-
-/// A quoted string constant; backslashes are plain because `standard_conforming_strings` is on.
-fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }

@@ -13,3 +13,5 @@ mod provisioning;
 mod support;
 mod transactions;
 mod tree;
+#[cfg(test)]
+mod upgrade;

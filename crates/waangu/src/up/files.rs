@@ -31,6 +31,7 @@ pub(crate) struct Layout<'a> {
     pub(crate) domain: &'a str,
     pub(crate) port: u16,
     pub(crate) name_grace_seconds: i64,
+    pub(crate) auto_rollout: bool,
 }
 
 /// A module's configuration file.
@@ -92,6 +93,8 @@ impl Layout<'_> {
             operator_token_sha256: sha256_hex(self.secrets.operator_token.as_bytes()),
             issuer: self.origin("login"),
             directory_key: signing_key(self.state, "keys/directory.p8")?,
+            auto_rollout: self.auto_rollout,
+            repair_seconds: 3600,
             packages: self.state.path("packages"),
             key_ring: self.keys.ring.clone(),
             public_keys: self.keys.public.clone(),

@@ -24,6 +24,8 @@ mod first_run;
 #[cfg(test)]
 mod flags;
 #[cfg(test)]
+mod fleet;
+#[cfg(test)]
 mod guessing;
 #[cfg(test)]
 mod idempotency;

@@ -1,0 +1,159 @@
+//! A module's package: its declaration and its tables, and the statements that bring them in.
+
+use serde::{Deserialize, Serialize};
+use waangu_identity::sha256_hex;
+use waangu_kernel::ModuleId;
+use waangu_kernel::manifest::Manifest;
+
+use super::quoted;
+
+/// A module as it is installed: its declaration and its tables.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModulePackage {
+    /// The declaration.
+    pub manifest: Manifest,
+    /// Its migrations, oldest first.
+    pub migrations: Vec<Migration>,
+}
+
+/// One step of a module's tables, in plain SQL without schema names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Migration {
+    /// Its name, for people.
+    pub name: String,
+    /// The statements.
+    pub sql: String,
+}
+
+impl ModulePackage {
+    /// The hash of what the package makes of a database: its migrations and its append-only tables.
+    /// Two releases that differ in nothing else have the same, so the second has nothing to do.
+    pub fn fingerprint(&self) -> String {
+        let mut text = Vec::new();
+        let mut part = |bytes: &str| {
+            // With its length, so that no two packages read the same.
+            text.extend_from_slice(bytes.len().to_string().as_bytes());
+            text.push(b':');
+            text.extend_from_slice(bytes.as_bytes());
+        };
+        part(self.manifest.id.as_str());
+        for table in &self.manifest.append_only {
+            part(table);
+        }
+        part("migrations");
+        for migration in &self.migrations {
+            part(&migration.name);
+            part(&migration.sql);
+        }
+        sha256_hex(&text)
+    }
+
+    /// Whether this package begins with all migrations of the other.
+    pub fn continues(&self, other: &Self) -> bool {
+        self.migrations.starts_with(&other.migrations)
+    }
+
+    /// The module.
+    pub fn id(&self) -> &ModuleId {
+        &self.manifest.id
+    }
+}
+
+/// The statements that bring a schema from its `have` first migrations to the package's last.
+pub(super) fn upgrade_sql(schema: &str, package: &ModulePackage, have: usize) -> String {
+    let create = format!(
+        "create schema if not exists {} authorization waangu_owner;\n",
+        quoted(schema)
+    );
+    create + &migration_sql(schema, package, have) + &protection_sql(schema, package)
+}
+
+/// The migrations after the `have` first.
+pub(super) fn migration_sql(schema: &str, package: &ModulePackage, have: usize) -> String {
+    let module = &package.manifest.id;
+    let steps = package.migrations.iter().enumerate().skip(have);
+    let script = steps.map(|(number, migration)| {
+        format!(
+            "select waangu.migrate({}, {});
+             insert into waangu.migration (schema_name, module, number, name)
+             values ({}, {}, {number}, {});\n",
+            literal(schema),
+            literal(&migration.sql),
+            literal(schema),
+            literal(module.as_str()),
+            literal(&migration.name),
+        )
+    });
+    script.collect()
+}
+
+/// Puts the uniform rules on every table of a schema.
+pub(super) fn protection_sql(schema: &str, package: &ModulePackage) -> String {
+    let append_only: Vec<String> = package
+        .manifest
+        .append_only
+        .iter()
+        .map(|table| literal(table))
+        .collect();
+    format!(
+        "call waangu.protect({}, {}, array[{}]::text[])",
+        literal(schema),
+        literal(&format!("waangu_{}", package.manifest.id)),
+        append_only.join(", "),
+    )
+}
+
+/// A quoted string constant; backslashes are plain because `standard_conforming_strings` is on.
+pub(super) fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn package(version: &str, append_only: &[&str], migrations: &[(&str, &str)]) -> ModulePackage {
+        let manifest = format!(
+            "id = 'stock'\nversion = '{version}'\ntitle = {{ en = 'Test' }}\nroutes = []\n\
+             append_only = {append_only:?}\n[permissions]\n[roles]\n"
+        );
+        ModulePackage {
+            manifest: Manifest::parse(&manifest).unwrap(),
+            migrations: migrations
+                .iter()
+                .map(|(name, sql)| Migration {
+                    name: (*name).to_owned(),
+                    sql: (*sql).to_owned(),
+                })
+                .collect(),
+        }
+    }
+
+    /// A release that changes no table would otherwise visit ten thousand tenants for nothing; one
+    /// that does would pass for nothing to do.
+    #[test]
+    fn a_fingerprint_is_of_what_a_database_gets() {
+        let one = package("0.1.0", &[], &[("a", "select 1")]);
+        let release = package("0.2.0", &[], &[("a", "select 1")]);
+        assert_eq!(one.fingerprint(), release.fingerprint());
+        let others = [
+            package("0.1.0", &["a"], &[("a", "select 1")]),
+            package("0.1.0", &[], &[("a", "select 2")]),
+            package("0.1.0", &[], &[("a", "select 1"), ("b", "")]),
+            package("0.1.0", &[], &[("aselect", " 1")]),
+        ];
+        for other in others {
+            assert_ne!(one.fingerprint(), other.fingerprint(), "{other:?}");
+        }
+    }
+
+    /// Migrations that were changed after they ran stand in no database.
+    #[test]
+    fn a_package_continues_only_what_it_begins_with() {
+        let one = package("0.1.0", &[], &[("a", "select 1")]);
+        let two = package("0.2.0", &[], &[("a", "select 1"), ("b", "select 2")]);
+        let rewritten = package("0.2.0", &[], &[("a", "select 3"), ("b", "select 2")]);
+        assert!(two.continues(&one) && one.continues(&one));
+        assert!(!one.continues(&two) && !rewritten.continues(&one));
+    }
+}
