@@ -14,18 +14,20 @@
 
 mod admin;
 mod config;
+mod housekeeping;
 mod keys;
 mod login;
 mod placement;
+mod promotion;
 mod reconcile;
 mod reply;
 mod server;
-mod topology;
+mod world;
 
 pub use admin::openapi;
 pub use config::{CellSecrets, Config, DirectoryConfig};
 pub use keys::{KEY_GRACE_SECONDS, KeyFiles};
-pub use placement::{Choice, Question, choose};
+pub use placement::{Choice, Question, Verdict, Weighed, choose, weigh};
+pub use promotion::Known;
 pub use reconcile::plan::{Step, Wanted, plan};
 pub use server::{prepare, serve};
-pub use topology::{CellSpec, CountrySpec, EnvironmentSpec, ProfileSpec, RegionSpec, Topology};

@@ -16,6 +16,7 @@
 
 mod activations;
 mod audit;
+mod cells;
 mod db;
 mod directory;
 mod entitlements;
@@ -23,22 +24,29 @@ mod keys;
 mod migrate;
 mod operations;
 mod places;
+mod profiles;
+mod promotions;
 mod snapshot;
 mod tenants;
 mod tree;
 mod users;
 mod work;
+mod world;
 
 pub use activations::Activation;
 pub use audit::AuditEvent;
+pub use cells::{Cell, CellState, CellUsage, Hold};
 pub use db::{Registry, Session, Tx};
 pub use directory::{AuthorizationCode, Credential, LoginGate, StoredReply};
 pub use entitlements::{Held, Plan, Sets};
 pub use keys::Rotation;
 pub use migrate::SCHEMA_VERSION;
 pub use operations::{Operation, OperationEvent, OperationStatus};
-pub use places::{Cell, CellState, Country, Profile, Region, StoredModule};
+pub use places::{Country, Region, StoredModule};
+pub use profiles::{Mfa, Profile, Report};
+pub use promotions::{ModuleRun, Promotion};
 pub use snapshot::{Feed, RouteChange, TenantRoute};
 pub use tenants::{Desired, NewTenant, State, Tenant, TenantPage, TenantPatch};
 pub use users::User;
 pub use work::Claim;
+pub use world::Kind;

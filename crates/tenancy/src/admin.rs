@@ -29,8 +29,10 @@ use crate::error::{from_driver, is_state, unavailable};
 use crate::version;
 
 mod tenant;
+mod upkeep;
 
 pub use tenant::{HomeState, Migration, ModulePackage, Observed};
+pub use upkeep::CellMeasure;
 
 /// The database that all tenant databases are copied from.
 pub const TEMPLATE_DATABASE: &str = "waangu_template";

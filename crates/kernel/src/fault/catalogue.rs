@@ -4,8 +4,10 @@
 use super::{Blame, ErrorDef};
 
 mod entitlements;
+mod places;
 
 pub use entitlements::*;
+pub use places::*;
 
 /// The request can't be understood.
 pub static MALFORMED_REQUEST: ErrorDef = ErrorDef::client(
@@ -494,7 +496,7 @@ pub static CONTROL_TIMEOUT: ErrorDef = ErrorDef::server(
 );
 
 /// All of the above and of the files beside, in order.
-pub static ALL: [&ErrorDef; 60] = [
+pub static ALL: [&ErrorDef; 67] = [
     &MALFORMED_REQUEST,
     &MALFORMED_JSON,
     &UNKNOWN_FIELD,
@@ -555,6 +557,13 @@ pub static ALL: [&ErrorDef; 60] = [
     &PLAN_UNKNOWN,
     &PLAN_NOT_FOUND,
     &PLAN_IN_USE,
+    &PLACE_IN_USE,
+    &ENVIRONMENT_UNKNOWN,
+    &CELL_NOT_FOUND,
+    &CELL_EXISTS,
+    &SETTING_FIXED,
+    &SETTING_UNKNOWN,
+    &VERSION_NOT_RUN_BEFORE,
 ];
 
 #[cfg(test)]

@@ -45,3 +45,5 @@ mod stopping;
 mod support;
 #[cfg(test)]
 mod tree;
+#[cfg(test)]
+mod world;
