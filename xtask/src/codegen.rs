@@ -55,6 +55,11 @@ const GENERATED: &[Generated] = &[
         output: Output::File("docs/cli.md"),
     },
     Generated {
+        program: WAANGU,
+        args: &["docs", "fleet"],
+        output: Output::File("docs/fleet.schema.json"),
+    },
+    Generated {
         program: "waangu-inventory",
         args: &["docs"],
         output: Output::Folder {

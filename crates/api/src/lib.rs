@@ -8,9 +8,12 @@
 pub mod body;
 pub mod client;
 pub mod fleet;
+pub mod places;
 pub mod problem;
+pub mod promotion;
 pub mod ready;
 pub mod types;
+pub mod world;
 
 pub use body::{parse_json, query_mistake};
 pub use client::{Client, ClientError, Onboarded};

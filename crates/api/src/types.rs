@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 
+use crate::places::{CellUsageView, SettingView};
+
 mod entitlements;
 mod trial;
 
@@ -31,6 +33,9 @@ pub struct CreateTenant {
     /// `shared`, `schema` or `dedicated`; the profile's if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tier: Option<String>,
+    /// `standard` or `high`; the profile's if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sla: Option<String>,
     /// Modules to switch on; the profile's if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub modules: Option<Vec<String>>,
@@ -112,6 +117,8 @@ pub struct TenantView {
     pub modules: Vec<ActivationView>,
     /// Its flags and limits that are not the default, with what each comes from.
     pub entitlements: Vec<EntitlementView>,
+    /// What its profile gives, and where it differs.
+    pub settings: Vec<SettingView>,
     /// Version of what is wanted of the cells.
     pub generation: i64,
     /// The last failure of the reconciler.
@@ -278,10 +285,22 @@ pub struct CellView {
     pub environment: String,
     /// `active`, `full`, `draining` or `down`.
     pub state: String,
+    /// The best service level that it is run for.
+    pub sla: String,
     /// How many tenants it may hold.
     pub capacity: i32,
+    /// How many bytes it may hold, if there is a bound.
+    pub capacity_bytes: Option<i64>,
+    /// How many connections it may have, if there is a bound.
+    pub capacity_connections: Option<i32>,
+    /// How many tenants one of its schema-tier databases may hold.
+    pub bucket_limit: i32,
     /// How many it holds.
     pub tenants: i64,
+    /// What it held when it was last measured.
+    pub usage: Option<CellUsageView>,
+    /// Whether this installation has its administrator's login; else it takes no tenants.
+    pub configured: bool,
 }
 
 /// A region.

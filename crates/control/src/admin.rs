@@ -21,17 +21,26 @@ use crate::server::App;
 mod activations;
 mod call;
 mod catalogue;
+mod cells;
 mod create;
 mod entitlements;
 mod fleet;
 mod keys;
 mod operations;
 mod plans;
+mod promotions;
 mod repairs;
 mod rollouts;
+mod settings;
+mod surroundings;
 mod tenants;
 mod users;
 mod view;
+mod world;
+
+pub(crate) use create::check_name;
+pub(crate) use entitlements::catalogue as entitlement_catalogue;
+pub(crate) use promotions::Facts;
 
 /// Largest request body, in bytes.
 const BODY_LIMIT: usize = 256 * 1024;
@@ -127,7 +136,6 @@ fn catalogue() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(operations::show))
         .routes(routes!(operations::events))
         .routes(routes!(catalogue::modules))
-        .routes(routes!(catalogue::cells))
         .routes(routes!(catalogue::regions))
         .routes(routes!(catalogue::countries))
         .routes(routes!(catalogue::environments))
@@ -137,6 +145,21 @@ fn catalogue() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(plans::show, plans::put, plans::delete))
         .routes(routes!(keys::list))
         .routes(routes!(keys::rotate))
+        .merge(places())
+}
+
+fn places() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
+        .routes(routes!(world::get, world::put))
+        .routes(routes!(world::profiles))
+        .routes(routes!(cells::list, cells::create))
+        .routes(routes!(cells::show))
+        .routes(routes!(cells::drain))
+        .routes(routes!(cells::activate))
+        .routes(routes!(promotions::list, promotions::create))
+        .routes(routes!(promotions::import))
+        .routes(routes!(settings::list))
+        .routes(routes!(settings::put, settings::delete))
 }
 
 fn fleet_routes() -> OpenApiRouter<Arc<App>> {

@@ -2,11 +2,12 @@
 
 use std::fmt;
 
+use waangu_api::world::World;
 use waangu_identity::TokenIssuer;
+use waangu_kernel::{CellId, ModuleId};
 use waangu_tenancy::{CellAdminConfig, LoginSecret, ModulePackage};
 
 use crate::keys::KeyFiles;
-use crate::topology::Topology;
 
 /// The control plane's configuration.
 #[derive(Debug)]
@@ -27,8 +28,11 @@ pub struct Config {
     pub keys: KeyFiles,
     /// The installed modules.
     pub packages: Vec<ModulePackage>,
-    /// The world that tenants are placed in.
-    pub topology: Topology,
+    /// Versions at hand that this environment may not receive yet; [`prepare`](crate::prepare) finds
+    /// them.
+    pub waiting: Vec<(ModuleId, String)>,
+    /// The world that an empty registry begins with.
+    pub world: World,
     /// The operator's token, as SHA-256 in hex, and name.
     pub operator: (String, String),
     /// Whether a newer package goes to all namespaces at once, without an operator: in development.
@@ -65,6 +69,12 @@ impl fmt::Debug for DirectoryConfig {
 }
 
 impl Config {
+    /// The cells whose administrator's login is at hand.
+    pub(crate) fn own_cells(&self) -> Vec<CellId> {
+        let ids = self.cells.iter().map(|cell| cell.admin.id.clone());
+        ids.collect()
+    }
+
     /// A tenant's address.
     pub(crate) fn tenant_url(&self, slug: &str) -> String {
         format!("https://{slug}.{}:{}", self.domain, self.public_port)

@@ -1,14 +1,19 @@
-//! Where a new tenant goes: a pure function of residency, profile, tier and capacity.
+//! Where a tenant goes: a pure function of residency, profile, tier, service level, and of what cells
+//! hold. It ranks the cells that may take the tenant and says of each of the others why not.
 //!
-//! Invariants (property-tested): the chosen cell is in a region that the country's residency rule
-//! allows, in the tenant's own country if the profile says so, active, in this environment and not
-//! full; equal questions get equal answers; a refusal gives a reason for every cell.
+//! Invariants (property-tested): a candidate is in a region that the country's residency rule allows,
+//! in the tenant's own country if the profile says so, of this environment, active, run for the
+//! promised service level, and within all of its bounds; equal questions get equal answers; every
+//! cell gets a reason; tenants placed one after another spread evenly.
 
-use waangu_kernel::{CellId, CountryCode, Fault, RegionId, Tier, fault};
+use waangu_kernel::{CellId, CountryCode, Fault, RegionId, Sla, Tier, fault};
 use waangu_registry::{Cell, CellState, Country, Profile, Region};
 
+#[cfg(test)]
+mod tests;
+
 /// What is asked.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Question<'a> {
     /// The tenant's country with its residency rule.
     pub country: &'a Country,
@@ -16,12 +21,57 @@ pub struct Question<'a> {
     pub profile: &'a Profile,
     /// The tier that was asked for, if one was.
     pub tier: Option<Tier>,
+    /// The service level that was asked for, if one was.
+    pub sla: Option<Sla>,
     /// This installation's environment.
     pub environment: &'a str,
     /// All regions.
     pub regions: &'a [Region],
     /// All cells.
     pub cells: &'a [Cell],
+    /// The cells whose administrator's login this installation has.
+    pub own: &'a [CellId],
+}
+
+impl Question<'_> {
+    /// The isolation model.
+    fn tier(&self) -> Tier {
+        self.tier.unwrap_or(self.profile.tier)
+    }
+
+    /// The service level.
+    fn sla(&self) -> Sla {
+        self.sla.unwrap_or(self.profile.sla)
+    }
+}
+
+/// All cells, weighed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// The isolation model.
+    pub tier: Tier,
+    /// Why that one.
+    pub tier_reason: String,
+    /// The cells that may take the tenant, best first.
+    pub ranked: Vec<Weighed>,
+    /// The cells that may not.
+    pub refused: Vec<Weighed>,
+}
+
+/// A cell with what speaks for it, or against.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Weighed {
+    /// The cell.
+    pub cell: CellId,
+    /// For people; never empty.
+    pub reasons: Vec<String>,
+}
+
+impl Weighed {
+    /// One line for people.
+    pub(crate) fn line(&self) -> String {
+        format!("{}: {}", self.cell, self.reasons.join(", "))
+    }
 }
 
 /// The answer, with its reasons.
@@ -35,105 +85,206 @@ pub struct Choice {
     pub reasons: Vec<String>,
 }
 
+/// Weighs all cells.
+pub fn weigh(question: &Question<'_>) -> Verdict {
+    let (mut ranked, mut refused) = (Vec::new(), Vec::new());
+    for cell in question.cells {
+        let against = against(question, cell);
+        if against.is_empty() {
+            ranked.push((rank(question, cell), speaks_for(question, cell)));
+        } else {
+            refused.push(Weighed {
+                cell: cell.id.clone(),
+                reasons: against,
+            });
+        }
+    }
+    ranked.sort_by(|(one, _), (other, _)| one.cmp(other));
+    Verdict {
+        tier: question.tier(),
+        tier_reason: tier_reason(question),
+        ranked: ranked.into_iter().map(|(_, weighed)| weighed).collect(),
+        refused,
+    }
+}
+
 /// Chooses tier and cell.
 ///
 /// # Errors
 /// `no-placement`, with a reason for each cell.
 pub fn choose(question: &Question<'_>) -> Result<Choice, Fault> {
-    let profile = question.profile;
-    let (tier, tier_reason) = match question.tier {
-        Some(tier) if tier == profile.tier => (
-            tier,
-            format!(
-                "tier {tier}: asked for, and what profile {} gives",
-                profile.id
-            ),
-        ),
-        Some(tier) => (
-            tier,
-            format!(
-                "tier {tier}: asked for; profile {} gives {}",
-                profile.id, profile.tier
-            ),
-        ),
-        None => (
-            profile.tier,
-            format!("tier {}: profile {}", profile.tier, profile.id),
-        ),
+    let verdict = weigh(question);
+    let Some((best, others)) = verdict.ranked.split_first() else {
+        return Err(nowhere(question, &verdict));
     };
-    let mut refusals = Vec::new();
-    let mut best: Option<(Rank, &Cell, String)> = None;
-    for cell in question.cells {
-        match judge(question, cell) {
-            Ok((rank, reason)) => {
-                if best.as_ref().is_none_or(|(least, _, _)| rank < *least) {
-                    best = Some((rank, cell, reason));
-                }
-            }
-            Err(why) => refusals.push(format!("{}: {why}", cell.id)),
-        }
-    }
-    let Some((_, cell, reason)) = best else {
-        let why = if refusals.is_empty() {
-            "there are no cells".to_owned()
-        } else {
-            refusals.join("; ")
-        };
-        return Err(fault::NO_PLACEMENT
-            .fault(format!(
-                "no cell may take a {tier} tenant of {} with profile {}: {why}",
-                question.country.code, profile.id
-            ))
-            .field("country"));
-    };
-    let mut reasons = vec![tier_reason, format!("cell {}: {reason}", cell.id)];
-    reasons.extend(refusals.into_iter().map(|why| format!("not {why}")));
+    let mut reasons = vec![verdict.tier_reason, format!("cell {}", best.line())];
+    reasons.extend(others.iter().map(|next| format!("else {}", next.line())));
+    reasons.extend(
+        verdict
+            .refused
+            .iter()
+            .map(|not| format!("not {}", not.line())),
+    );
     Ok(Choice {
-        tier,
-        cell: cell.id.clone(),
+        tier: verdict.tier,
+        cell: best.cell.clone(),
         reasons,
     })
 }
 
-/// Region's rank in the country's rule, then load in thousandths, then the id.
-type Rank = (usize, i64, CellId);
+fn nowhere(question: &Question<'_>, verdict: &Verdict) -> Fault {
+    let refusals: Vec<String> = verdict.refused.iter().map(Weighed::line).collect();
+    let why = if refusals.is_empty() {
+        "there are no cells".to_owned()
+    } else {
+        refusals.join("; ")
+    };
+    let field = if tier_too_weak(question).is_some() {
+        "tier"
+    } else {
+        "country"
+    };
+    fault::NO_PLACEMENT
+        .fault(format!(
+            "no cell may take a {} tenant of {} with profile {}: {why}",
+            verdict.tier, question.country.code, question.profile.id
+        ))
+        .field(field)
+}
 
-fn judge(question: &Question<'_>, cell: &Cell) -> Result<(Rank, String), String> {
+fn tier_reason(question: &Question<'_>) -> String {
+    let profile = question.profile;
+    match question.tier {
+        Some(tier) if tier == profile.tier => {
+            format!(
+                "tier {tier}: asked for, and what profile {} gives",
+                profile.id
+            )
+        }
+        Some(tier) => format!(
+            "tier {tier}: asked for; profile {} gives {}",
+            profile.id, profile.tier
+        ),
+        None => format!("tier {}: profile {}", profile.tier, profile.id),
+    }
+}
+
+/// Tenants that share a server process's memory and files feel each other's load.
+fn tier_too_weak(question: &Question<'_>) -> Option<String> {
+    let weak = question.sla() == Sla::High && question.tier() != Tier::Dedicated;
+    weak.then(|| "service level high needs tier dedicated".to_owned())
+}
+
+/// All that speaks against a cell.
+fn against(question: &Question<'_>, cell: &Cell) -> Vec<String> {
     let country = question.country;
-    let rank = country
-        .regions
-        .iter()
-        .position(|region| *region == cell.region)
-        .ok_or_else(|| format!("{} forbids data in region {}", country.code, cell.region))?;
+    let mut against = Vec::new();
+    if !country.regions.contains(&cell.region) {
+        against.push(format!(
+            "{} forbids data in region {}",
+            country.code, cell.region
+        ));
+    }
     if question.profile.in_country && region_country(question, &cell.region) != Some(country.code) {
-        return Err(format!(
+        against.push(format!(
             "profile {} needs a region in {}",
             question.profile.id, country.code
         ));
     }
     if cell.environment != question.environment {
-        return Err(format!("belongs to environment {}", cell.environment));
+        against.push(format!("belongs to environment {}", cell.environment));
+    }
+    if !question.own.contains(&cell.id) {
+        against.push("its administrator's login is not configured here".to_owned());
     }
     if cell.state != CellState::Active {
-        return Err(format!("is {}", cell.state.as_str()));
+        against.push(format!("is {}", cell.state.as_str()));
     }
-    if cell.tenants >= i64::from(cell.capacity) {
-        return Err(format!(
-            "holds {} of {} tenants",
-            cell.tenants, cell.capacity
-        ));
+    against.extend(tier_too_weak(question));
+    if cell.sla < question.sla() {
+        against.push(format!("is run for service level {}", cell.sla));
     }
-    let load = cell.tenants.saturating_mul(1000) / i64::from(cell.capacity.max(1));
-    let reason = format!(
-        "region {} is choice {} of {} for {}, {} of {} tenants",
+    let full = bounds(cell)
+        .into_iter()
+        .filter(|bound| bound.held >= bound.most);
+    against.extend(full.map(|bound| format!("holds {}", bound.text)));
+    against
+}
+
+fn speaks_for(question: &Question<'_>, cell: &Cell) -> Weighed {
+    let country = question.country;
+    let mut reasons = vec![format!(
+        "region {} is choice {} of {} for {}",
         cell.region,
-        rank.saturating_add(1),
+        region_rank(question, cell).saturating_add(1),
         country.regions.len(),
-        country.code,
-        cell.tenants,
-        cell.capacity
-    );
-    Ok(((rank, load, cell.id.clone()), reason))
+        country.code
+    )];
+    if cell.sla > question.sla() {
+        reasons.push(format!("is run for service level {}", cell.sla));
+    }
+    reasons.extend(bounds(cell).into_iter().map(|bound| bound.text));
+    Weighed {
+        cell: cell.id.clone(),
+        reasons,
+    }
+}
+
+/// Region's rank in the country's rule, then a service level no better than needed, then the load of
+/// the bound that is nearest, then the id. Less is better.
+type Rank = (usize, Sla, i128, CellId);
+
+fn rank(question: &Question<'_>, cell: &Cell) -> Rank {
+    let load = bounds(cell)
+        .iter()
+        .map(|bound| i128::from(bound.held).saturating_mul(LOAD_UNIT) / i128::from(bound.most))
+        .max()
+        .unwrap_or(0);
+    (region_rank(question, cell), cell.sla, load, cell.id.clone())
+}
+
+/// Loads are compared in parts of this: fine enough for one tenant more on the largest cell to count.
+const LOAD_UNIT: i128 = 1_000_000_000;
+
+fn region_rank(question: &Question<'_>, cell: &Cell) -> usize {
+    let regions = &question.country.regions;
+    let found = regions.iter().position(|region| *region == cell.region);
+    found.unwrap_or(regions.len())
+}
+
+/// How near a cell is to one of its bounds.
+struct Bound {
+    held: i64,
+    /// At least 1.
+    most: i64,
+    text: String,
+}
+
+/// A cell's bounds. Bytes and connections count once they have been measured.
+fn bounds(cell: &Cell) -> Vec<Bound> {
+    let mut bounds = vec![Bound {
+        held: cell.tenants,
+        most: i64::from(cell.capacity).max(1),
+        text: format!("{} of {} tenants", cell.tenants, cell.capacity),
+    }];
+    let Some(usage) = cell.usage else {
+        return bounds;
+    };
+    if let Some(most) = cell.capacity_bytes {
+        bounds.push(Bound {
+            held: usage.bytes,
+            most: most.max(1),
+            text: format!("{} of {} MB", usage.bytes / 1_000_000, most / 1_000_000),
+        });
+    }
+    if let Some(most) = cell.capacity_connections {
+        bounds.push(Bound {
+            held: i64::from(usage.connections),
+            most: i64::from(most).max(1),
+            text: format!("{} of {most} connections", usage.connections),
+        });
+    }
+    bounds
 }
 
 fn region_country(question: &Question<'_>, id: &RegionId) -> Option<CountryCode> {
@@ -142,126 +293,4 @@ fn region_country(question: &Question<'_>, id: &RegionId) -> Option<CountryCode>
         .iter()
         .find(|region| region.id == *id)
         .map(|region| region.country)
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn region(id: &str, country: &str) -> Region {
-        Region {
-            id: id.parse().unwrap(),
-            provider: "dc".to_owned(),
-            country: country.parse().unwrap(),
-            name: id.to_owned(),
-        }
-    }
-
-    fn cell(id: &str, region: &str, capacity: i32, tenants: i64, state: CellState) -> Cell {
-        Cell {
-            id: id.parse().unwrap(),
-            region: region.parse().unwrap(),
-            environment: "dev".to_owned(),
-            host: String::new(),
-            port: 0,
-            state,
-            capacity,
-            tenants,
-        }
-    }
-
-    fn country(regions: &[&str]) -> Country {
-        Country {
-            code: "SN".parse().unwrap(),
-            name: "Senegal".to_owned(),
-            kin_abroad: false,
-            regions: regions
-                .iter()
-                .map(|region| region.parse().unwrap())
-                .collect(),
-        }
-    }
-
-    fn profile(in_country: bool) -> Profile {
-        Profile {
-            id: "government".parse().unwrap(),
-            title: std::collections::BTreeMap::new(),
-            tier: Tier::Dedicated,
-            in_country,
-            modules: Vec::new(),
-        }
-    }
-
-    /// A regulator would find a ministry's data abroad.
-    #[test]
-    fn an_in_country_profile_never_leaves_the_country() {
-        let regions = [region("eu", "IE"), region("dakar", "SN")];
-        let cells = [
-            cell("eu-1", "eu", 100, 0, CellState::Active),
-            cell("sn-1", "dakar", 100, 99, CellState::Active),
-        ];
-        let country = country(&["eu", "dakar"]);
-        let profile = profile(true);
-        let mut question = Question {
-            country: &country,
-            profile: &profile,
-            tier: None,
-            environment: "dev",
-            regions: &regions,
-            cells: &cells,
-        };
-        let choice = choose(&question).unwrap();
-        assert_eq!(choice.cell.as_str(), "sn-1");
-        assert_eq!(choice.tier, Tier::Dedicated);
-        question.cells = &cells[..1];
-        let refusal = choose(&question).unwrap_err();
-        assert_eq!(refusal.code(), "no-placement");
-        assert!(refusal.detail().contains("eu-1"), "{refusal}");
-    }
-
-    proptest! {
-        /// Whatever the fleet looks like, residency and capacity hold.
-        #[test]
-        fn residency_and_capacity_always_hold(
-            fleet in prop::collection::vec((0_usize..3, 1_i32..4, 0_i64..5, 0_usize..4), 0..12),
-            allowed in prop::collection::vec(0_usize..3, 0..3),
-            in_country: bool,
-        ) {
-            let names = ["eu", "dakar", "us"];
-            let regions = [region("eu", "IE"), region("dakar", "SN"), region("us", "US")];
-            let states = [CellState::Active, CellState::Full, CellState::Draining, CellState::Down];
-            let cells: Vec<Cell> = fleet
-                .iter()
-                .enumerate()
-                .map(|(n, (at, capacity, tenants, state))| {
-                    cell(&format!("c{n}"), names[*at], *capacity, *tenants, states[*state])
-                })
-                .collect();
-            let allowed: Vec<&str> = allowed.iter().map(|at| names[*at]).collect();
-            let (country, profile) = (country(&allowed), profile(in_country));
-            let question = Question {
-                country: &country,
-                profile: &profile,
-                tier: Some(Tier::Shared),
-                environment: "dev",
-                regions: &regions,
-                cells: &cells,
-            };
-            match choose(&question) {
-                Ok(choice) => {
-                    let cell = cells.iter().find(|cell| cell.id == choice.cell).unwrap();
-                    prop_assert!(allowed.contains(&cell.region.as_str()));
-                    prop_assert!(cell.tenants < i64::from(cell.capacity));
-                    prop_assert_eq!(cell.state, CellState::Active);
-                    prop_assert!(!in_country || cell.region.as_str() == "dakar");
-                }
-                Err(refusal) => {
-                    let told = |cell: &Cell| refusal.detail().contains(cell.id.as_str());
-                    prop_assert!(cells.iter().all(told));
-                }
-            }
-        }
-    }
 }

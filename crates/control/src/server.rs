@@ -11,8 +11,9 @@ use tokio::sync::{Mutex, MutexGuard, Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use waangu_identity::password::Hasher;
+use waangu_kernel::manifest::Manifest;
 use waangu_kernel::{Clock, Fault, fault};
-use waangu_registry::Registry;
+use waangu_registry::{Registry, Tx};
 use waangu_tenancy::CellAdmin;
 
 use crate::circuits::Circuits;
@@ -23,7 +24,8 @@ use crate::packages::{self, Packages};
 use crate::reconcile::Reconciler;
 use crate::repair;
 use crate::reply::Refusal;
-use crate::{admin, login};
+use crate::world::{self, Here};
+use crate::{admin, housekeeping, login};
 
 /// Connections to the control database; each worker and each request in hand takes one.
 const CONNECTIONS: usize = 32;
@@ -105,17 +107,22 @@ impl App {
     }
 }
 
-/// Brings the control database and all cells to what this program needs. Idempotent.
+/// Brings the control database and all cells to what this program needs. Idempotent. Packages that
+/// this environment may not receive yet are left out of `config`.
 ///
 /// # Errors
 /// `database-unavailable`; `internal` when a server is too old or a database too new.
-pub async fn prepare(config: &Config) -> Result<(), Fault> {
+pub async fn prepare(config: &mut Config) -> Result<(), Fault> {
     let registry = Registry::new(&config.registry_dsn, CONNECTIONS)?;
     let mut session = registry.session().await?;
     session.migrate().await?;
     let tx = session.begin().await?;
-    config.topology.apply(&tx, &config.environment).await?;
-    packages::install(&tx, &config.packages).await?;
+    let own: Vec<_> = config.cells.iter().map(|cell| &cell.admin).collect();
+    let here = Here {
+        environment: &config.environment,
+    };
+    world::bootstrap(&tx, here, &config.world, &own).await?;
+    admit_packages(&tx, config).await?;
     let (token, name) = &config.operator;
     tx.put_operator_token(token, name).await?;
     tx.commit().await?;
@@ -131,6 +138,33 @@ pub async fn prepare(config: &Config) -> Result<(), Fault> {
             CellAdmin::new(admin.clone()).prepare(logins, &proofs).await
         });
     futures_util::future::try_join_all(cells).await.map(drop)
+}
+
+/// Installs the modules whose version may run in this environment, and puts the others aside: their
+/// tenants keep the version they have.
+async fn admit_packages(tx: &Tx<'_>, config: &mut Config) -> Result<(), Fault> {
+    let facts = admin::Facts::read(tx).await?;
+    let known = facts.known();
+    let (admitted, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut config.packages)
+        .into_iter()
+        .partition(|package| {
+            let Manifest { id, version, .. } = &package.manifest;
+            known.admits(id, version, &config.environment)
+        });
+    packages::install(tx, &admitted).await?;
+    for package in &admitted {
+        let Manifest { id, version, .. } = &package.manifest;
+        tx.record_module_run(&config.environment, id, version, None)
+            .await?;
+    }
+    config.packages = admitted;
+    for package in waiting {
+        let Manifest { id, version, .. } = package.manifest;
+        let environment = &config.environment;
+        tracing::warn!(%id, version, environment, "module waits for its promotion and is left out");
+        config.waiting.push((id, version));
+    }
+    Ok(())
 }
 
 /// Serves until `stop`, then drains.
@@ -200,6 +234,8 @@ pub async fn serve(
         });
     }
     tasks.spawn(sweep(app.registry.clone(), stop.clone()));
+    let own = reconciler.cells.values().map(Arc::clone).collect();
+    tasks.spawn(housekeeping::run(app.registry.clone(), own, stop.clone()));
     tasks.close();
 
     let router = admin::router(Arc::clone(&app))

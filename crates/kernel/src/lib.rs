@@ -17,6 +17,7 @@ pub mod manifest;
 pub mod name;
 pub mod permission;
 pub mod placement;
+pub mod sla;
 
 pub use clock::{Clock, SystemClock};
 pub use country::CountryCode;
@@ -26,3 +27,4 @@ pub use key::{KeyKind, KeyState};
 pub use name::{CellId, ModuleId, PlanId, ProfileId, RegionId, Slug, Username};
 pub use permission::{Permission, RoleName};
 pub use placement::{Placement, Tier};
+pub use sla::Sla;

@@ -261,9 +261,13 @@ pub(crate) fn from_driver(error: tokio_postgres::Error) -> Fault {
         Some("tenant_not_its_own_parent") => fault::PARENT_CYCLE
             .fault("a tenant can't be its own parent")
             .field("parent"),
-        // 53: out of resources, 57: shut down or cancelled, 08: connection, 40: rolled back for
-        // another's sake (deadlock): the same request may succeed later.
-        _ if matches!(db.code().code().get(..2), Some("53" | "57" | "08" | "40")) => {
+        // 53: out of resources, 55: locked by another, 57: shut down or cancelled, 08: connection,
+        // 40: rolled back for another's sake (deadlock): the same request may succeed later.
+        _ if matches!(
+            db.code().code().get(..2),
+            Some("53" | "55" | "57" | "08" | "40")
+        ) =>
+        {
             unavailable(db)
         }
         _ => internal(format!("{db} [{}]", db.code().code())),

@@ -16,6 +16,7 @@
 
 mod activations;
 mod audit;
+mod cells;
 mod db;
 mod directory;
 mod entitlements;
@@ -25,6 +26,8 @@ mod migrate;
 mod operations;
 mod packages;
 mod places;
+mod profiles;
+mod promotions;
 mod repairs;
 mod rollouts;
 mod snapshot;
@@ -33,9 +36,11 @@ mod tree;
 mod upgrades;
 mod users;
 mod work;
+mod world;
 
 pub use activations::Activation;
 pub use audit::AuditEvent;
+pub use cells::{Cell, CellState, CellUsage, Hold};
 pub use db::{Registry, Session, Tx};
 pub use directory::{AuthorizationCode, Credential, LoginGate, StoredReply};
 pub use entitlements::{Held, Plan, Sets};
@@ -44,7 +49,9 @@ pub use keys::Rotation;
 pub use migrate::SCHEMA_VERSION;
 pub use operations::{Operation, OperationEvent, OperationStatus};
 pub use packages::{Behind, Namespace, Standing, StoredPackage};
-pub use places::{Cell, CellState, Country, Profile, Region, StoredModule};
+pub use places::{Country, Region, StoredModule};
+pub use profiles::{Mfa, Profile, Report};
+pub use promotions::{ModuleRun, Promotion};
 pub use repairs::{Finding, Repair, WantedNamespace, WantedPlace};
 pub use rollouts::{
     FailedItem, NewItem, NewRollout, Pace, Rollout, RolloutEvent, RolloutState, WaveCount,
@@ -54,3 +61,4 @@ pub use tenants::{Desired, NewTenant, State, Tenant, TenantPage, TenantPatch};
 pub use upgrades::{UpgradeEnd, UpgradeItem};
 pub use users::User;
 pub use work::Claim;
+pub use world::Kind;

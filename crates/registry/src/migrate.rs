@@ -5,15 +5,16 @@ use waangu_kernel::fault;
 
 use crate::db::{Session, column, from_driver};
 
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("../migrations/0001_registry.sql"),
+    include_str!("../migrations/0002_world.sql"),
     include_str!("../migrations/0003_fleet.sql"),
     include_str!("../migrations/0004_entitlements.sql"),
     include_str!("../migrations/0005_key_rotation.sql"),
 ];
 
 /// The schema version that this program knows.
-pub const SCHEMA_VERSION: i32 = 4;
+pub const SCHEMA_VERSION: i32 = 5;
 
 /// Advisory lock of the migration; tenant numbers are positive, so it collides with no claim.
 const MIGRATION_LOCK: i64 = -1;

@@ -1,11 +1,11 @@
-//! Countries, regions, cells, profiles and modules: the world that tenants are placed in.
+//! Environments, countries, regions and modules: the world that tenants are placed in. Cells and
+//! profiles have files of their own.
 
-use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use tokio_postgres::Row;
 use waangu_kernel::manifest::Manifest;
-use waangu_kernel::{CellId, CountryCode, Fault, ModuleId, ProfileId, RegionId, Tier, fault};
+use waangu_kernel::{CountryCode, Fault, RegionId};
 
 use crate::db::{Tx, column, internal, parsed};
 
@@ -33,78 +33,6 @@ pub struct Region {
     pub country: CountryCode,
     /// Its name, for people.
     pub name: String,
-}
-
-/// Whether a cell takes tenants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CellState {
-    /// Takes tenants.
-    Active,
-    /// Serves, takes no more.
-    Full,
-    /// Serves, is being emptied.
-    Draining,
-    /// Does not serve.
-    Down,
-}
-
-impl CellState {
-    /// The name in API and SQL.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::Full => "full",
-            Self::Draining => "draining",
-            Self::Down => "down",
-        }
-    }
-}
-
-impl FromStr for CellState {
-    type Err = Fault;
-
-    fn from_str(text: &str) -> Result<Self, Fault> {
-        [Self::Active, Self::Full, Self::Draining, Self::Down]
-            .into_iter()
-            .find(|state| state.as_str() == text)
-            .ok_or_else(|| fault::INVALID_FIELD.fault(format!("`{text}` is not a cell state")))
-    }
-}
-
-/// One PostgreSQL server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cell {
-    /// Its id.
-    pub id: CellId,
-    /// Where it stands.
-    pub region: RegionId,
-    /// `dev`, `test`, `preprod` or `prod`.
-    pub environment: String,
-    /// Host name or address.
-    pub host: String,
-    /// TCP port.
-    pub port: i32,
-    /// Whether it takes tenants.
-    pub state: CellState,
-    /// How many tenants it may hold.
-    pub capacity: i32,
-    /// How many it holds.
-    pub tenants: i64,
-}
-
-/// A sector blueprint.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Profile {
-    /// Its id.
-    pub id: ProfileId,
-    /// Title by language.
-    pub title: BTreeMap<String, String>,
-    /// The tier its tenants get.
-    pub tier: Tier,
-    /// Whether data must stay in the tenant's own country.
-    pub in_country: bool,
-    /// Modules that are switched on at birth.
-    pub modules: Vec<ModuleId>,
 }
 
 /// An installed module.
@@ -230,101 +158,6 @@ impl Tx<'_> {
             .collect()
     }
 
-    /// Creates a cell or updates where it answers and how much it holds.
-    ///
-    /// # Errors
-    /// `internal` when its region or environment does not exist; `database-unavailable`.
-    pub async fn put_cell(&self, cell: &Cell) -> Result<(), Fault> {
-        let sql = "insert into registry.cell
-                   (id, region, environment, host, port, state, capacity)
-                   values ($1, $2, $3, $4, $5, $6, $7)
-                   on conflict (id) do update
-                   set host = excluded.host
-                     , port = excluded.port
-                     , capacity = excluded.capacity";
-        self.execute(
-            sql,
-            &[
-                &cell.id.as_str(),
-                &cell.region.as_str(),
-                &cell.environment,
-                &cell.host,
-                &cell.port,
-                &cell.state.as_str(),
-                &cell.capacity,
-            ],
-        )
-        .await
-        .map(drop)
-    }
-
-    /// All cells with the number of tenants they hold.
-    ///
-    /// # Errors
-    /// `database-unavailable`.
-    pub async fn list_cells(&self) -> Result<Vec<Cell>, Fault> {
-        let sql = "select c.*
-                        , (select count(*) from registry.tenant t
-                            where t.cell = c.id and t.state <> 'deleted') as tenants
-                     from registry.cell c
-                    order by c.id";
-        let rows = self.rows(sql, &[]).await?;
-        rows.iter()
-            .map(|row| {
-                Ok(Cell {
-                    id: parsed(row, "id")?,
-                    region: parsed(row, "region")?,
-                    environment: column(row, "environment")?,
-                    host: column(row, "host")?,
-                    port: column(row, "port")?,
-                    state: parsed(row, "state")?,
-                    capacity: column(row, "capacity")?,
-                    tenants: column(row, "tenants")?,
-                })
-            })
-            .collect()
-    }
-
-    /// Creates or updates a profile.
-    ///
-    /// # Errors
-    /// `database-unavailable`.
-    pub async fn put_profile(&self, profile: &Profile) -> Result<(), Fault> {
-        let sql = "insert into registry.profile values ($1, $2, $3, $4, $5)
-                   on conflict (id) do update
-                   set title = excluded.title
-                     , tier = excluded.tier
-                     , in_country = excluded.in_country
-                     , modules = excluded.modules";
-        let title = serde_json::to_value(&profile.title).map_err(internal)?;
-        let modules: Vec<&str> = profile.modules.iter().map(ModuleId::as_str).collect();
-        self.execute(
-            sql,
-            &[
-                &profile.id.as_str(),
-                &title,
-                &profile.tier.as_str(),
-                &profile.in_country,
-                &modules,
-            ],
-        )
-        .await
-        .map(drop)
-    }
-
-    /// The profile of this id.
-    ///
-    /// # Errors
-    /// `database-unavailable`.
-    pub async fn get_profile(&self, id: &ProfileId) -> Result<Option<Profile>, Fault> {
-        let sql = "select * from registry.profile where id = $1";
-        self.row(sql, &[&id.as_str()])
-            .await?
-            .as_ref()
-            .map(profile_from)
-            .transpose()
-    }
-
     /// Installs a module, or another version of it.
     ///
     /// # Errors
@@ -357,17 +190,6 @@ pub(crate) fn module_from(row: &Row) -> Result<StoredModule, Fault> {
     let document: serde_json::Value = column(row, "manifest")?;
     let manifest = serde_json::from_value(document).map_err(internal)?;
     Ok(StoredModule { manifest })
-}
-
-fn profile_from(row: &Row) -> Result<Profile, Fault> {
-    let title: serde_json::Value = column(row, "title")?;
-    Ok(Profile {
-        id: parsed(row, "id")?,
-        title: serde_json::from_value(title).map_err(internal)?,
-        tier: parsed(row, "tier")?,
-        in_country: column(row, "in_country")?,
-        modules: parsed_list(row, "modules")?,
-    })
 }
 
 /// Reads a `text[]` column into domain types.

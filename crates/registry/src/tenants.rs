@@ -171,7 +171,7 @@ pub struct TenantPage {
     pub next: Option<i64>,
 }
 
-const SELECT: &str = "select t.*, p.slug as parent_slug
+pub(crate) const SELECT: &str = "select t.*, p.slug as parent_slug
                         from registry.tenant t
                         left join registry.tenant p on p.id = t.parent_id ";
 
@@ -331,25 +331,6 @@ impl Tx<'_> {
     pub async fn touch_tenant(&self, id: TenantId) -> Result<i64, Fault> {
         let unchanged = TenantPatch::default();
         self.patch_tenant(id, &unchanged).await
-    }
-
-    /// The bucket database of `cell` with room for one more schema-tier tenant: the lowest number
-    /// that holds fewer than `limit`.
-    ///
-    /// # Errors
-    /// `database-unavailable`.
-    pub async fn choose_bucket(&self, cell: &CellId, limit: i64) -> Result<i32, Fault> {
-        let sql = "with held as (
-                       select bucket, count(*) as n
-                         from registry.tenant
-                        where cell = $1 and tier = 'schema' and state <> 'deleted'
-                        group by bucket
-                   )
-                   select coalesce(
-                       (select min(bucket) from held where n < $2)
-                     , (select max(bucket) + 1 from held)
-                     , 1) as bucket";
-        column(&self.one(sql, &[&cell.as_str(), &limit]).await?, "bucket")
     }
 }
 

@@ -32,11 +32,13 @@ mod package;
 mod survey;
 mod tenant;
 mod upgrade;
+mod upkeep;
 
 pub use package::{Migration, ModulePackage};
 pub use survey::Surveyed;
 pub use tenant::{HomeState, Observed};
 pub use upgrade::{UpgradeLimits, Upgraded, Upgrader};
+pub use upkeep::CellMeasure;
 
 /// The database that all tenant databases are copied from.
 pub const TEMPLATE_DATABASE: &str = "waangu_template";

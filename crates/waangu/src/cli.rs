@@ -95,6 +95,10 @@ pub(crate) enum Command {
     /// The keys that the gateway signs with.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Make environments, regions, countries, profiles and cells as the world files declare them.
+    Apply(ApplyOptions),
+    /// Let a module's version go on to the next environment; without arguments, say what ran where.
+    Promote(PromoteOptions),
     /// Check what the platform needs and what runs, and say how to mend what is wrong.
     Doctor(DoctorOptions),
     /// Print the admin API's OpenAPI 3.1 document.
@@ -171,6 +175,21 @@ pub(crate) enum TenantCommand {
     },
     /// All tenants as a tree: country, tenant, sub-tenant.
     Tree,
+    /// Why a tenant lives where it does, and where it would be placed today.
+    Explain {
+        /// The tenant.
+        slug: String,
+    },
+    /// Let a tenant differ from its profile in one setting; without a value, no longer.
+    Set {
+        /// The tenant.
+        slug: String,
+        /// sla, roles, retention_days, mfa or reports.
+        key: String,
+        /// The value, as JSON or plain text.
+        #[arg(allow_negative_numbers = true)]
+        value: Option<String>,
+    },
     /// Stop serving a tenant; its data is kept.
     Suspend {
         /// The tenant.
@@ -210,6 +229,9 @@ pub(crate) struct TenantCreate {
     /// shared, schema or dedicated (default: the profile's).
     #[arg(long)]
     pub(crate) tier: Option<String>,
+    /// The service level: standard or high (default: the profile's).
+    #[arg(long)]
+    pub(crate) sla: Option<String>,
     /// Modules to switch on (default: the profile's).
     #[arg(long, value_delimiter = ',')]
     pub(crate) modules: Option<Vec<String>>,
@@ -404,6 +426,82 @@ pub(crate) enum AuditCommand {
 pub(crate) enum CellCommand {
     /// All cells.
     List,
+    /// One cell.
+    Show {
+        /// The cell.
+        id: String,
+    },
+    /// Declare one more cell.
+    Add(CellAdd),
+    /// Place nobody there any more; say what remains, where it could go, or why it can't.
+    Drain {
+        /// The cell.
+        id: String,
+    },
+    /// Place tenants there again.
+    Activate {
+        /// The cell.
+        id: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CellAdd {
+    /// Its id.
+    pub(crate) id: String,
+    /// The region it stands in.
+    #[arg(long)]
+    pub(crate) region: String,
+    /// How many tenants it may hold.
+    #[arg(long, value_name = "N")]
+    pub(crate) capacity: i32,
+    /// How many bytes it may hold (default: no bound).
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) capacity_bytes: Option<i64>,
+    /// How many connections it may have (default: no bound).
+    #[arg(long, value_name = "N")]
+    pub(crate) capacity_connections: Option<i32>,
+    /// How many tenants one of its schema-tier databases may hold.
+    #[arg(long, value_name = "N", default_value_t = 400)]
+    pub(crate) bucket_limit: i32,
+    /// The best service level that it is run for: standard or high.
+    #[arg(long, default_value = "standard")]
+    pub(crate) sla: String,
+    /// Host name or address.
+    #[arg(long)]
+    pub(crate) host: Option<String>,
+    /// TCP port.
+    #[arg(long)]
+    pub(crate) port: Option<u16>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ApplyOptions {
+    /// The folder of the world files.
+    #[arg(long, default_value = "fleet")]
+    pub(crate) dir: PathBuf,
+    /// Only say what would change.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Remove what is not declared and not used.
+    #[arg(long)]
+    pub(crate) prune: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PromoteOptions {
+    /// The module, with its version if not the newest: inventory@1.2.0.
+    #[arg(requires = "to")]
+    pub(crate) module: Option<String>,
+    /// The environment that may receive it.
+    #[arg(long, value_name = "ENVIRONMENT", requires = "module")]
+    pub(crate) to: Option<String>,
+    /// Write what is known here to a file, for the installations of other environments.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) export: Option<PathBuf>,
+    /// Take in the file of another environment's installation.
+    #[arg(long, value_name = "FILE", conflicts_with = "module")]
+    pub(crate) import: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -454,6 +552,8 @@ pub(crate) enum DocsCommand {
     },
     /// Print the command line's reference, in Markdown.
     Cli,
+    /// Print the JSON Schema of the world files.
+    Fleet,
 }
 
 /// The command line's reference, in Markdown: each command with its own help text.

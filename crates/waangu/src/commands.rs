@@ -3,27 +3,34 @@
 use http::Method;
 use indicatif::{ProgressBar, ProgressStyle};
 use waangu_api::types::{
-    AuditView, CellView, CreateTenant, List, ModuleView, OperationView, TenantList, TenantView,
+    AuditView, CreateTenant, List, ModuleView, OperationView, TenantList, TenantView,
 };
 use waangu_api::{Client, Ready};
 
 use crate::cli::{
-    AuditCommand, CellCommand, Cli, DocsCommand, Global, ModuleCommand, TenantCommand, TenantCreate,
+    AuditCommand, Cli, DocsCommand, Global, ModuleCommand, TenantCommand, TenantCreate,
 };
 use crate::failure::{Failure, Of as _};
 use crate::output::{line, print};
 
+mod cells;
 mod flags;
 mod fleet;
 mod import;
 mod keys;
 mod people;
+mod placement;
+mod promotions;
 mod tree;
+mod world;
 
+pub(crate) use cells::cell;
 pub(crate) use flags::{flag, plan};
 pub(crate) use fleet::fleet;
 pub(crate) use keys::key;
 pub(crate) use people::{role, user};
+pub(crate) use promotions::promote;
+pub(crate) use world::apply;
 
 /// Tenants on one page of the API.
 const PAGE: usize = 200;
@@ -82,6 +89,10 @@ pub(crate) async fn tenant(global: &Global, command: TenantCommand) -> Result<()
             let items = all_tenants(&admin(global)?).await?;
             tree::print(global.output, &items)
         }
+        TenantCommand::Explain { slug } => placement::explain(global, &slug).await,
+        TenantCommand::Set { slug, key, value } => {
+            placement::set(global, &slug, &key, value.as_deref()).await
+        }
         TenantCommand::Suspend { slug } => {
             change(
                 global,
@@ -124,6 +135,7 @@ async fn create(global: &Global, wish: TenantCreate) -> Result<(), Failure> {
         parent: wish.parent,
         profile: wish.profile,
         tier: wish.tier,
+        sla: wish.sla,
         modules: wish.modules,
         plan: wish.plan,
         ..CreateTenant::default()
@@ -245,26 +257,6 @@ pub(crate) async fn audit(global: &Global, command: AuditCommand) -> Result<(), 
     print(global.output, &list.items, &header, rows)
 }
 
-pub(crate) async fn cell(global: &Global, command: CellCommand) -> Result<(), Failure> {
-    let CellCommand::List = command;
-    let list: List<CellView> = admin(global)?.get("/cells").await?;
-    let rows = list
-        .items
-        .iter()
-        .map(|cell| {
-            vec![
-                cell.id.clone(),
-                cell.region.clone(),
-                cell.environment.clone(),
-                cell.state.clone(),
-                format!("{} of {}", cell.tenants, cell.capacity),
-            ]
-        })
-        .collect();
-    let header = ["cell", "region", "environment", "state", "tenants"];
-    print(global.output, &list.items, &header, rows)
-}
-
 pub(crate) fn openapi() -> Result<(), Failure> {
     line(
         &waangu_control::openapi()
@@ -284,7 +276,34 @@ pub(crate) fn docs(command: DocsCommand) -> Result<(), Failure> {
             Ok(())
         }
         DocsCommand::Cli => line(&crate::cli::reference::<Cli>()),
+        DocsCommand::Fleet => line(&fleet_schema()?),
     }
+}
+
+/// The JSON Schema of the world files: OpenAPI 3.1 has the same schemas, in another place.
+fn fleet_schema() -> Result<String, Failure> {
+    let document = waangu_control::openapi().to_json().of("OpenAPI document")?;
+    let moved = document.replace("#/components/schemas/", "#/$defs/");
+    let document: serde_json::Value = serde_json::from_str(&moved).of("OpenAPI document")?;
+    let names = [
+        "World",
+        "EnvironmentSpec",
+        "RegionSpec",
+        "CountrySpec",
+        "ProfileSpec",
+        "ReportSpec",
+        "CellSpec",
+    ];
+    let all = document.pointer("/components/schemas");
+    let definition = |name: &str| Some((name.to_owned(), all?.get(name)?.clone()));
+    let definitions: serde_json::Map<_, _> = names.into_iter().filter_map(definition).collect();
+    let schema = serde_json::json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "World files of Waangu 360",
+        "$ref": "#/$defs/World",
+        "$defs": definitions,
+    });
+    serde_json::to_string_pretty(&schema).of("schema")
 }
 
 /// All live tenants, page by page.
@@ -362,6 +381,7 @@ fn print_tenant(global: &Global, tenant: &TenantView) -> Result<(), Failure> {
         ("because", place.reasons.join("\n")),
         ("modules", modules.join("\n")),
         ("flags and limits", entitlements.join("\n")),
+        ("settings", placement::settings(&tenant.settings)),
     ];
     let rows = rows
         .map(|(name, value)| vec![name.to_owned(), value])

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use waangu_control::{CellSecrets, DirectoryConfig, KeyFiles, Topology};
+use waangu_api::world::World;
+use waangu_control::{CellSecrets, DirectoryConfig, KeyFiles};
 use waangu_identity::{SigningKey, TokenIssuer};
 use waangu_kernel::{CellId, ModuleId};
 use waangu_tenancy::{CellAdminConfig, LoginSecret, ModulePackage};
@@ -81,8 +82,8 @@ pub(crate) struct ControlFile {
     pub(crate) key_grace_seconds: i64,
     /// The cells.
     pub(crate) cells: Vec<CellFile>,
-    /// The world.
-    pub(crate) topology: Topology,
+    /// The world that an empty registry begins with.
+    pub(crate) world: World,
 }
 
 impl ControlFile {
@@ -108,7 +109,8 @@ impl ControlFile {
             auto_rollout: self.auto_rollout,
             repair_seconds: self.repair_seconds,
             packages: read_packages(&self.packages)?,
-            topology: self.topology,
+            waiting: Vec::new(),
+            world: self.world,
             operator: (self.operator_token_sha256, "up".to_owned()),
             directory: DirectoryConfig {
                 issuer: self.issuer,

@@ -31,6 +31,22 @@ impl Failure {
         }
     }
 
+    /// Exit code 3: it was refused.
+    pub(crate) fn refused(text: impl Display) -> Self {
+        Self {
+            code: 3,
+            text: text.to_string(),
+        }
+    }
+
+    /// The same, saying first what it is about.
+    pub(crate) fn at(self, what: &str) -> Self {
+        Self {
+            text: format!("{what}: {}", self.text),
+            ..self
+        }
+    }
+
     /// Prints the reason.
     pub(crate) fn report(&self) -> ExitCode {
         talk(&format!("error: {}", self.text));

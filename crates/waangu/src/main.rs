@@ -5,6 +5,7 @@ mod commands;
 mod config;
 mod doctor;
 mod failure;
+mod fleet;
 mod output;
 mod roles;
 mod up;
@@ -48,6 +49,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Plan(command) => commands::plan(&global, command).await,
         Command::Key(command) => commands::key(&global, command).await,
         Command::Doctor(options) => doctor::run(&global, &options).await,
+        Command::Apply(options) => commands::apply(&global, &options).await,
+        Command::Promote(options) => commands::promote(&global, options).await,
         Command::Openapi => commands::openapi(),
         Command::Docs(command) => commands::docs(command),
     }

@@ -16,11 +16,11 @@ use crate::failure::{Failure, Of as _};
 /// Runs the control plane.
 pub(crate) async fn control(options: &ServeOptions) -> Result<(), Failure> {
     waangu_process::log("info");
-    let config = config::read::<ControlFile>(&options.config)?.into_config()?;
+    let mut config = config::read::<ControlFile>(&options.config)?.into_config()?;
     let listener = options.listener().await?;
     options
         .run(async |stop| {
-            waangu_control::prepare(&config).await?;
+            waangu_control::prepare(&mut config).await?;
             tracing::info!(cells = config.cells.len(), "control plane ready");
             Ok(waangu_control::serve(config, listener, Arc::new(SystemClock), stop).await?)
         })

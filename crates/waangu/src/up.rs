@@ -14,8 +14,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use waangu_api::world::World;
 use waangu_api::{Client, Ready};
-use waangu_control::Topology;
 use waangu_kernel::{CellId, ModuleId, SystemClock};
 
 use crate::cli::{Global, UpOptions};
@@ -36,7 +36,7 @@ mod tls;
 
 use children::{ChildSpec, bind_free};
 use files::Layout;
-use postgres::Server;
+use postgres::{OwnCell, Server};
 use progress::Progress;
 use secrets::Secrets;
 use state::State;
@@ -44,10 +44,17 @@ use state::State;
 /// The domain of a development platform (names below it reach loopback without DNS, RFC 6761 §6.3).
 const DOMAIN: &str = "waangu.localhost";
 
+/// The environment that `up` runs.
+const ENVIRONMENT: &str = "dev";
+
+/// The file that names the cell with the control database.
+const CONTROL_CELL: &str = "control-cell";
+
+/// Where the world files are in the state folder.
+const FLEET: &str = "fleet";
+
 /// The gateway's port unless told otherwise.
 const PORT: u16 = 8443;
-
-const TOPOLOGY: &str = include_str!("../topology/dev.toml");
 
 /// What runs.
 struct Platform {
@@ -104,19 +111,19 @@ async fn start(
     progress.phase("prepare");
     let programs = packages::Programs::find()?;
     let modules = programs.export(state).await?;
-    let topology: Topology = toml::from_str(TOPOLOGY).of("topology")?;
-    let cells: Vec<CellId> = topology.cells.iter().map(|cell| cell.id.clone()).collect();
-    let mut secrets = Secrets::load(state, &cells, &modules)?;
+    let (world, cells) = own_world(state)?;
+    let ids: Vec<CellId> = cells.iter().map(|cell| cell.id.clone()).collect();
+    let mut secrets = Secrets::load(state, &ids, &modules)?;
     let keys = keys::ensure(state, &mut secrets, options.key_grace)?;
     let gateway = bind_gateway(state, options.http_port)?;
     let port = gateway.local_addr().of("gateway socket")?.port();
     let tls = tls::ensure(state, DOMAIN, &SystemClock)?;
 
     progress.phase("start PostgreSQL");
-    let servers = start_databases(state, options, &secrets, &topology, platform, progress).await?;
+    let servers = start_databases(state, options, &secrets, &cells, platform, progress).await?;
     let first = servers
         .first()
-        .ok_or_else(|| Failure::failed("the topology has no cell"))?;
+        .ok_or_else(|| Failure::failed("the world has no cell"))?;
     postgres::prepare_control(first, &secrets).await?;
 
     progress.phase("start control plane, modules and gateway");
@@ -125,7 +132,7 @@ async fn start(
         secrets: &secrets,
         keys: &keys,
         servers: &servers,
-        topology: &topology,
+        world: &world,
         tls: &tls,
         domain: DOMAIN,
         port,
@@ -142,18 +149,63 @@ async fn start(
     Ok(ready)
 }
 
+/// The world in the state folder's `fleet/`: at the first start the one that comes with this program.
+/// Its cells of this environment are those that get a server here.
+fn own_world(state: &State) -> Result<(World, Vec<OwnCell>), Failure> {
+    if !state.path(FLEET).is_dir() {
+        state.write_folder(FLEET, &crate::fleet::DEFAULT)?;
+    }
+    let world = crate::fleet::Files::read(&state.path(FLEET))?.world()?;
+    let here =
+        |environment: &Option<String>| environment.as_ref().is_none_or(|id| id == ENVIRONMENT);
+    let cells = world.cells.iter().filter(|cell| here(&cell.environment));
+    let own = cells.map(|cell| {
+        Ok(OwnCell {
+            id: cell.id.parse()?,
+            region: cell.region.parse()?,
+        })
+    });
+    let mut own = own.collect::<Result<Vec<_>, Failure>>()?;
+    control_first(state, &mut own)?;
+    Ok((world, own))
+}
+
+/// Puts the cell that holds the control database first, whatever the order of the files is today.
+fn control_first(state: &State, cells: &mut [OwnCell]) -> Result<(), Failure> {
+    match state.read(CONTROL_CELL)? {
+        Some(id) => {
+            let id = id.trim();
+            let found = cells.iter().position(|cell| cell.id.as_str() == id);
+            let at = found.ok_or_else(|| {
+                Failure::failed(format!(
+                    "cell {id} holds the control database; declare it in {} again",
+                    state.path(FLEET).display()
+                ))
+            })?;
+            if let Some(up_to) = cells.get_mut(..=at) {
+                up_to.rotate_right(1);
+            }
+        }
+        None => {
+            if let Some(first) = cells.first() {
+                state.write(CONTROL_CELL, format!("{}\n", first.id).as_bytes())?;
+            }
+        }
+    }
+    Ok(())
+}
+
 async fn start_databases(
     state: &State,
     options: &UpOptions,
     secrets: &Secrets,
-    topology: &Topology,
+    cells: &[OwnCell],
     platform: &Platform,
     progress: &Progress,
 ) -> Result<Vec<Server>, Failure> {
     let binaries = postgres::find(state, options, progress).await?;
     let note = |text: &str| progress.note(text);
-    let starting = topology
-        .cells
+    let starting = cells
         .iter()
         .map(|cell| postgres::start(state, &binaries, secrets, cell, &note));
     let mut servers = Vec::new();

@@ -1,4 +1,4 @@
-//! What there is: modules, cells, regions, countries, environments; and the audit log.
+//! What there is: modules, regions, countries, environments; and the audit log.
 
 use std::sync::Arc;
 
@@ -6,10 +6,10 @@ use axum::Json;
 use axum::extract::State;
 use waangu_api::Problem;
 use waangu_api::types::{
-    AuditQuery, AuditView, CellView, CountryView, EnvironmentView, List, ModuleView, RegionView,
+    AuditQuery, AuditView, CountryView, EnvironmentView, List, ModuleView, RegionView,
 };
 use waangu_kernel::fault;
-use waangu_registry::{AuditEvent, Cell, Country, Region, StoredModule};
+use waangu_registry::{AuditEvent, Country, Region, StoredModule};
 
 use super::call::Call;
 use super::tenants;
@@ -30,20 +30,6 @@ pub(super) async fn modules(
     let modules = session.begin().await?.list_modules().await?;
     Ok(Json(List {
         items: modules.into_iter().map(module).collect(),
-    }))
-}
-
-/// PostgreSQL servers.
-#[utoipa::path(get, path = "/cells", operation_id = "cells.list", tag = "places",
-    responses((status = 200, body = List<CellView>), (status = "default", body = Problem)))]
-pub(super) async fn cells(
-    State(app): State<Arc<App>>,
-    _call: Call,
-) -> Result<Json<List<CellView>>, Refusal> {
-    let mut session = app.registry.session().await?;
-    let cells = session.begin().await?.list_cells().await?;
-    Ok(Json(List {
-        items: cells.into_iter().map(cell).collect(),
     }))
 }
 
@@ -134,17 +120,6 @@ fn module(StoredModule { manifest }: StoredModule) -> ModuleView {
         id: manifest.id.into(),
         version: manifest.version,
         title: manifest.title,
-    }
-}
-
-fn cell(cell: Cell) -> CellView {
-    CellView {
-        id: cell.id.into(),
-        region: cell.region.into(),
-        environment: cell.environment,
-        state: cell.state.as_str().to_owned(),
-        capacity: cell.capacity,
-        tenants: cell.tenants,
     }
 }
 

@@ -6,25 +6,30 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderValue;
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde_json::{Value, json};
 use waangu_api::types::{Accepted, CreateTenant, Rehearsed, Trial};
 use waangu_api::{Problem, REPLAYED_HEADER};
 use waangu_kernel::entitlement::{Catalogue, Values};
-use waangu_kernel::{CountryCode, Fault, ModuleId, PlanId, ProfileId, Slug, TenantId, Tier, fault};
-use waangu_registry::{Country, NewTenant, Session, StoredModule, StoredReply, Tenant, Tx};
+use waangu_kernel::{
+    CountryCode, Fault, ModuleId, PlanId, ProfileId, Sla, Slug, TenantId, Tier, fault,
+};
+use waangu_registry::{
+    Country, Hold, NewTenant, Profile, Session, StoredModule, StoredReply, Tenant, Tx,
+};
 
 use super::call::{Begun, Call, Change};
+use super::surroundings::Surroundings;
 use super::{entitlements, operations, view};
-use crate::placement::{Question, choose};
+use crate::placement::{Choice, Question, choose};
 use crate::reply::{Query, RawBody, Refusal};
 use crate::server::App;
 
 /// The profile of a tenant that names none.
 const DEFAULT_PROFILE: &str = "sme";
 
-/// Tenants that one schema-tier database holds (data-plane design §4: catalogues and the memory of
-/// each connection grow with every schema).
-const BUCKET_LIMIT: i64 = 400;
+/// With more places free than this, creations need not wait for each other: so many can't be under
+/// way at once, because each holds a connection to the control database.
+const ELBOW_ROOM: i64 = 1000;
 
 /// Longest name for people, in characters.
 pub(super) const NAME_LIMIT: usize = 200;
@@ -97,13 +102,12 @@ async fn bear(
     tx: &Tx<'_>,
     wish: Wish,
     abroad: Option<CountryCode>,
-) -> Result<(TenantId, serde_json::Value), Fault> {
-    let country = served_country(tx, wish.country).await?;
-    let profile = tx.get_profile(&wish.profile).await?.ok_or_else(|| {
-        fault::PROFILE_UNKNOWN
-            .fault(format!("there is no profile `{}`", wish.profile))
-            .field("profile")
-    })?;
+) -> Result<(TenantId, Value), Fault> {
+    let Placed {
+        country,
+        profile,
+        choice,
+    } = place(app, tx, &wish).await?;
     if let Some(parents) = abroad {
         check_border(tx, parents, &country).await?;
     }
@@ -114,32 +118,20 @@ async fn bear(
         }
         None => None,
     };
-    let modules = match wish.modules {
-        Some(modules) => modules,
-        None => profile.modules.clone(),
-    };
+    let modules = wish.modules.as_ref().unwrap_or(&profile.modules);
     let installed = tx.list_modules().await?;
-    check_modules(&installed, &modules)?;
+    check_modules(&installed, modules)?;
     check_values(&installed, &wish.entitlements)?;
-    let (regions, cells) = (tx.list_regions().await?, tx.list_cells().await?);
-    let choice = choose(&Question {
-        country: &country,
-        profile: &profile,
-        tier: wish.tier,
-        environment: &app.config.environment,
-        regions: &regions,
-        cells: &cells,
-    })?;
     let bucket = match choice.tier {
-        Tier::Schema => tx.choose_bucket(&choice.cell, BUCKET_LIMIT).await?,
+        Tier::Schema => tx.choose_bucket(&choice.cell).await?,
         Tier::Shared | Tier::Dedicated => 0,
     };
     let new = NewTenant {
         slug: wish.slug.clone(),
-        name: wish.name,
+        name: wish.name.clone(),
         country: wish.country,
         parent,
-        profile: Some(wish.profile),
+        profile: Some(wish.profile.clone()),
         tier: choice.tier,
         cell: choice.cell,
         bucket,
@@ -148,7 +140,10 @@ async fn bear(
     let id = tx
         .create_tenant(&new, app.config.name_grace_seconds)
         .await?;
-    for module in &modules {
+    for (key, value) in wish.overrides() {
+        tx.put_override(id, key, &value).await?;
+    }
+    for module in modules {
         tx.put_activation(id, module, true).await?;
     }
     subscribe(tx, id, wish.plan.as_ref(), &wish.entitlements).await?;
@@ -186,6 +181,54 @@ async fn subscribe(
     }
 }
 
+/// Where a tenant will be, and what that was decided on.
+struct Placed {
+    country: Country,
+    profile: Profile,
+    choice: Choice,
+}
+
+/// Chooses the place, and keeps it free until the transaction ends: beside other creations while
+/// there is elbow room, alone where places are few. What the choice rests on is read under the lock.
+async fn place(app: &App, tx: &Tx<'_>, wish: &Wish) -> Result<Placed, Fault> {
+    let mut hold = Hold::Shared;
+    loop {
+        tx.savepoint().await?;
+        tx.lock_placement(hold).await?;
+        let country = served_country(tx, wish.country).await?;
+        let profile = known_profile(tx, &wish.profile).await?;
+        let surroundings = Surroundings::read(app, tx).await?;
+        let choice = choose(&Question {
+            tier: wish.tier,
+            sla: wish.sla,
+            ..surroundings.question(&country, &profile)
+        })?;
+        let taker = surroundings
+            .cells
+            .iter()
+            .find(|cell| cell.id == choice.cell);
+        let free = taker.map_or(0, |cell| i64::from(cell.capacity) - cell.tenants);
+        if hold == Hold::Exclusive || free > ELBOW_ROOM {
+            return Ok(Placed {
+                country,
+                profile,
+                choice,
+            });
+        }
+        // Whoever waits to be alone must not hold what others wait for.
+        tx.back_to_savepoint().await?;
+        hold = Hold::Exclusive;
+    }
+}
+
+async fn known_profile(tx: &Tx<'_>, id: &ProfileId) -> Result<Profile, Fault> {
+    tx.get_profile(id).await?.ok_or_else(|| {
+        fault::PROFILE_UNKNOWN
+            .fault(format!("there is no profile `{id}`"))
+            .field("profile")
+    })
+}
+
 /// What was asked for, parsed.
 struct Wish {
     slug: Slug,
@@ -194,6 +237,7 @@ struct Wish {
     parent: Option<Slug>,
     profile: ProfileId,
     tier: Option<Tier>,
+    sla: Option<Sla>,
     modules: Option<Vec<ModuleId>>,
     plan: Option<PlanId>,
     entitlements: Values,
@@ -219,10 +263,19 @@ impl Wish {
             parent,
             profile: profile.parse()?,
             tier: body.tier.as_deref().map(str::parse).transpose()?,
+            sla: body.sla.as_deref().map(str::parse).transpose()?,
             modules,
             plan: body.plan.as_deref().map(plan_id).transpose()?,
             entitlements: body.entitlements,
         })
+    }
+
+    /// What was asked for instead of what the profile gives.
+    fn overrides(&self) -> Vec<(&'static str, Value)> {
+        let tier = self.tier.map(|tier| ("tier", json!(tier)));
+        let sla = self.sla.map(|sla| ("sla", json!(sla)));
+        let modules = self.modules.as_ref().map(|all| ("modules", json!(all)));
+        [tier, sla, modules].into_iter().flatten().collect()
     }
 }
 
@@ -232,7 +285,7 @@ pub(super) fn plan_id(text: &str) -> Result<PlanId, Fault> {
 }
 
 /// A name for people: not empty, not endless, without control characters.
-pub(super) fn check_name(name: String) -> Result<String, Fault> {
+pub(crate) fn check_name(name: String) -> Result<String, Fault> {
     let fine = !name.trim().is_empty()
         && name.chars().count() <= NAME_LIMIT
         && !name.chars().any(char::is_control);

@@ -141,7 +141,7 @@ pub(super) async fn delete(
 }
 
 /// What may have a value, by the platform and installed modules.
-pub(super) async fn catalogue(tx: &Tx<'_>) -> Result<Catalogue, Fault> {
+pub(crate) async fn catalogue(tx: &Tx<'_>) -> Result<Catalogue, Fault> {
     let modules = tx.list_modules().await?;
     Ok(Catalogue::new(
         modules.iter().map(|stored| &stored.manifest),

@@ -8,11 +8,14 @@ use axum::http::header::ETAG;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use waangu_api::Problem;
-use waangu_api::types::{Accepted, PageQuery, PatchTenant, PlacementView, TenantList, TenantView};
+use waangu_api::places::PlacementExplained;
+use waangu_api::types::{Accepted, PageQuery, PatchTenant, TenantList, TenantView};
 use waangu_kernel::{Fault, Slug, TenantId, fault};
 use waangu_registry::{Desired, StoredReply, Tenant, TenantPatch, Tx};
 
 use super::call::{Begun, Call, Change, etag, reply};
+use super::settings::Settings;
+use super::surroundings::Surroundings;
 use super::{create, entitlements, operations, view};
 use crate::reply::{Path, Query, RawBody, Refusal};
 use crate::server::App;
@@ -78,19 +81,24 @@ pub(super) async fn show(
     Ok(tagged(&tx, &app, tenant).await?)
 }
 
-/// Where a tenant's data lives, and why there.
+/// Where a tenant's data lives, why there, and where it would be placed today.
 #[utoipa::path(get, path = "/tenants/{slug}/placement", operation_id = "tenants.placement",
     tag = "tenants", params(("slug" = String, Path)),
-    responses((status = 200, body = PlacementView), (status = "default", body = Problem)))]
+    responses((status = 200, body = PlacementExplained), (status = "default", body = Problem)))]
 pub(super) async fn placement(
     State(app): State<Arc<App>>,
     _call: Call,
     Path(slug): Path<String>,
-) -> Result<Json<PlacementView>, Refusal> {
+) -> Result<Json<PlacementExplained>, Refusal> {
     let mut session = app.registry.session().await?;
     let tx = session.begin().await?;
     let tenant = tx.get_tenant(&parse(&slug)?).await?;
-    Ok(Json(view::placement(&tenant, &tx.list_cells().await?)))
+    let surroundings = Surroundings::read(&app, &tx).await?;
+    let settings = Settings::read(&tx, &tenant).await?;
+    Ok(Json(PlacementExplained {
+        placement: view::placement(&tenant, &surroundings.cells),
+        today: surroundings.explain(&settings, &tenant),
+    }))
 }
 
 /// Changes name, parent and plan.

@@ -7,6 +7,7 @@ use waangu_kernel::Fault;
 use waangu_kernel::entitlement::{Catalogue, Declaration, Origin};
 use waangu_registry::{Activation, Cell, Held, Operation, Tenant, Tx};
 
+use super::settings::Settings;
 use crate::config::Config;
 
 /// A tenant with all that belongs to it.
@@ -24,6 +25,7 @@ pub(crate) async fn tenant(
         .filter(|one| held.layers().find(one).1 != Origin::Default)
         .map(|one| entitlement(one, &held))
         .collect();
+    let settings = Settings::read(tx, &tenant).await?.list(&tenant, &modules);
     Ok(TenantView {
         id: tenant.id.to_string(),
         placement: placement(&tenant, cells),
@@ -37,6 +39,7 @@ pub(crate) async fn tenant(
         state: tenant.state.as_str().to_owned(),
         modules: modules.into_iter().map(activation).collect(),
         entitlements,
+        settings,
         generation: tenant.generation,
         last_error: tenant.last_error,
         created_at: tenant.created_at,

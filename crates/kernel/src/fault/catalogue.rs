@@ -4,8 +4,10 @@
 use super::{Blame, ErrorDef};
 
 mod entitlements;
+mod places;
 
 pub use entitlements::*;
+pub use places::*;
 
 /// The request can't be understood.
 pub static MALFORMED_REQUEST: ErrorDef = ErrorDef::client(
@@ -572,7 +574,7 @@ pub static REPAIR_NOT_FOUND: ErrorDef = ErrorDef::client(
 );
 
 /// All of the above and of the files beside, in order.
-pub static ALL: [&ErrorDef; 68] = [
+pub static ALL: [&ErrorDef; 75] = [
     &MALFORMED_REQUEST,
     &MALFORMED_JSON,
     &UNKNOWN_FIELD,
@@ -641,6 +643,13 @@ pub static ALL: [&ErrorDef; 68] = [
     &PACKAGE_REWRITTEN,
     &REPAIR_OPEN,
     &REPAIR_NOT_FOUND,
+    &PLACE_IN_USE,
+    &ENVIRONMENT_UNKNOWN,
+    &CELL_NOT_FOUND,
+    &CELL_EXISTS,
+    &SETTING_FIXED,
+    &SETTING_UNKNOWN,
+    &VERSION_NOT_RUN_BEFORE,
 ];
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod directory;
 mod entitlements;
 mod feed;
 mod migration;
+mod places;
 #[cfg(test)]
 mod rollouts;
 mod support;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use waangu_kernel::{Fault, ModuleId, Slug, TenantId, Tier};
+use waangu_kernel::{Fault, ModuleId, Sla, Slug, TenantId, Tier};
 use waangu_registry::{Cell, CellState, Country, NewTenant, Region, Session, Tx};
 use waangu_testkit::{Control, control};
 
@@ -48,8 +48,13 @@ async fn fill(tx: &Tx<'_>) -> Result<(), Fault> {
         host: "127.0.0.1".to_owned(),
         port: 5432,
         state: CellState::Active,
+        sla: Sla::Standard,
         capacity: 10,
+        capacity_bytes: None,
+        capacity_connections: None,
+        bucket_limit: 2,
         tenants: 0,
+        usage: None,
     })
     .await?;
     tx.put_plan(&parsed("starter"), &BTreeMap::new(), &BTreeMap::new())

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Serialize;
-use waangu_control::{KeyFiles, Topology};
+use waangu_api::world::World;
+use waangu_control::KeyFiles;
 use waangu_identity::sha256_hex;
 use waangu_kernel::ModuleId;
 use waangu_tenancy::CellAddress;
@@ -26,7 +27,7 @@ pub(crate) struct Layout<'a> {
     pub(crate) secrets: &'a Secrets,
     pub(crate) keys: &'a KeyFiles,
     pub(crate) servers: &'a [Server],
-    pub(crate) topology: &'a Topology,
+    pub(crate) world: &'a World,
     pub(crate) tls: &'a Tls,
     pub(crate) domain: &'a str,
     pub(crate) port: u16,
@@ -78,15 +79,9 @@ impl Layout<'_> {
 
     /// Writes the control plane's file.
     pub(crate) fn write_control(&self) -> Result<PathBuf, Failure> {
-        let mut topology = self.topology.clone();
-        for cell in &mut topology.cells {
-            if let Some(server) = self.servers.iter().find(|server| server.id == cell.id) {
-                (cell.host, cell.port) = ("127.0.0.1".to_owned(), server.port);
-            }
-        }
         let file = ControlFile {
             registry_dsn: self.registry_dsn("waangu_control", &self.secrets.control_password)?,
-            environment: "dev".to_owned(),
+            environment: super::ENVIRONMENT.to_owned(),
             domain: self.domain.to_owned(),
             public_port: self.port,
             name_grace_seconds: self.name_grace_seconds,
@@ -104,7 +99,7 @@ impl Layout<'_> {
                 .iter()
                 .map(|server| self.cell(server))
                 .collect(),
-            topology,
+            world: self.world.clone(),
         };
         self.state.write_toml("run/control.toml", &file)
     }

@@ -6,7 +6,6 @@ use std::time::Duration;
 use postgres_protocol::password::scram_sha_256;
 use tokio_postgres::NoTls;
 use tokio_util::sync::CancellationToken;
-use waangu_control::CellSpec;
 use waangu_kernel::{CellId, RegionId};
 use waangu_pgserver::{Binaries, Cluster, Config, Fallback, Search, Shutdown, made_by};
 
@@ -28,6 +27,15 @@ const PATIENCE: Duration = Duration::from_secs(4);
 
 /// Pause before a server that died is started again.
 const PAUSE: Duration = Duration::from_millis(500);
+
+/// A cell that gets a server here.
+#[derive(Debug)]
+pub(crate) struct OwnCell {
+    /// Its id.
+    pub(crate) id: CellId,
+    /// Where it is said to stand.
+    pub(crate) region: RegionId,
+}
 
 /// A cell's server.
 pub(crate) struct Server {
@@ -95,7 +103,7 @@ pub(crate) async fn start(
     state: &State,
     binaries: &Binaries,
     secrets: &Secrets,
-    cell: &CellSpec,
+    cell: &OwnCell,
     note: &(dyn Fn(&str) + Sync),
 ) -> Result<(Server, Cluster), Failure> {
     let password = secrets

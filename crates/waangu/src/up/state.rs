@@ -53,6 +53,16 @@ impl State {
         self.root.join(name)
     }
 
+    /// Makes a folder with these files, all of it or nothing.
+    pub(crate) fn write_folder(&self, name: &str, files: &[(&str, &str)]) -> Result<(), Failure> {
+        let draft = format!("{name}.draft");
+        create_folder(&self.path(&draft), 0o700)?;
+        for (file, text) in files {
+            self.write(&format!("{draft}/{file}"), text.as_bytes())?;
+        }
+        fs::rename(self.path(&draft), self.path(name)).of(self.path(name).display())
+    }
+
     /// A file's text, if it exists.
     pub(crate) fn read(&self, name: &str) -> Result<Option<String>, Failure> {
         let path = self.path(name);

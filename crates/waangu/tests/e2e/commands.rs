@@ -11,22 +11,25 @@ const TREE: &[(&str, &[&str])] = &[
     (
         "tenant",
         &[
-            "create", "import", "list", "show", "tree", "suspend", "resume", "delete",
+            "create", "import", "list", "show", "tree", "explain", "set", "suspend", "resume",
+            "delete",
         ],
     ),
     ("module", &["list", "enable", "disable"]),
     ("user", &["list", "create", "delete"]),
     ("role", &["list", "set"]),
     ("audit", &["tail"]),
-    ("cell", &["list"]),
+    ("cell", &["list", "show", "add", "drain", "activate"]),
     ("flag", &["keys", "list", "get", "set", "unset"]),
     (
         "plan",
         &["list", "show", "put", "delete", "assign", "unassign"],
     ),
+    ("apply", &[]),
+    ("promote", &[]),
     ("doctor", &[]),
     ("openapi", &[]),
-    ("docs", &["errors", "cli"]),
+    ("docs", &["errors", "cli", "fleet"]),
 ];
 
 /// A script branches on the exit code, and shows people the one line on stderr.
@@ -149,6 +152,9 @@ async fn json_is_json() {
         &["flag", "list", "teranga-market"],
         &["flag", "get", "teranga-market", "users"],
         &["plan", "list"],
+        &["cell", "show", "eu-west-1a"],
+        &["tenant", "explain", "min-sante"],
+        &["promote"],
         &["doctor"],
         &[
             "tenant",

@@ -47,3 +47,5 @@ mod stopping;
 mod support;
 #[cfg(test)]
 mod tree;
+#[cfg(test)]
+mod world;

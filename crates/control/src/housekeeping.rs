@@ -1,0 +1,90 @@
+//! What is done from time to time: cells are measured, bucket databases that nobody lives in are
+//! dropped.
+//!
+//! Invariants: every visit is bounded; a cell that does not answer keeps its last measure, and nobody
+//! else waits for it; a bucket is dropped only while nobody can choose it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use waangu_kernel::{CellId, Fault, fault};
+use waangu_registry::Registry;
+use waangu_tenancy::CellAdmin;
+
+/// Pause between two rounds.
+const ROUND: Duration = Duration::from_secs(15);
+
+/// How old a measure becomes before it is taken again, in seconds. Several control planes share the
+/// work: who comes second finds it done.
+const MEASURE_SECONDS: i32 = 60;
+
+/// Longest visit to one cell.
+const VISIT: Duration = Duration::from_secs(25);
+
+/// Runs until `stop`.
+pub(crate) async fn run(registry: Registry, cells: Vec<Arc<CellAdmin>>, stop: CancellationToken) {
+    loop {
+        if let Err(fault) = measure(&registry, &cells).await {
+            tracing::warn!(cause = fault.operator_cause(), "measuring: {fault}");
+        }
+        for cell in &cells {
+            let retiring = tokio::time::timeout(VISIT, retire_buckets(&registry, cell)).await;
+            if let Err(fault) = retiring.unwrap_or_else(|_late| Err(late())) {
+                tracing::warn!(cell = %cell.id(), "empty buckets stay: {fault}");
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(ROUND) => {}
+        }
+    }
+}
+
+async fn measure(registry: &Registry, cells: &[Arc<CellAdmin>]) -> Result<(), Fault> {
+    let mut session = registry.session().await?;
+    let tx = session.begin().await?;
+    let due: Vec<CellId> = tx.list_unmeasured_cells(MEASURE_SECONDS).await?;
+    drop(tx);
+    drop(session);
+    let due = cells.iter().filter(|cell| due.contains(cell.id()));
+    let visits = due.map(|cell| async move {
+        let measured = tokio::time::timeout(VISIT, cell.measure()).await;
+        (cell.id(), measured.unwrap_or_else(|_late| Err(late())))
+    });
+    let visited = futures_util::future::join_all(visits).await;
+    let mut session = registry.session().await?;
+    let tx = session.begin().await?;
+    for (id, measured) in visited {
+        match measured {
+            Ok(usage) => {
+                tx.put_cell_usage(id, usage.bytes, usage.connections)
+                    .await?;
+            }
+            Err(fault) => {
+                tracing::warn!(cell = %id, cause = fault.operator_cause(), "not measured: {fault}");
+            }
+        }
+    }
+    tx.commit_lazily().await
+}
+
+/// Drops the bucket databases, beyond the first, that no tenant lives in.
+pub(crate) async fn retire_buckets(registry: &Registry, cell: &CellAdmin) -> Result<(), Fault> {
+    let there = cell.list_buckets().await?;
+    let mut session = registry.session().await?;
+    let tx = session.begin().await?;
+    // Held until the end: nobody chooses a bucket that is on its way out.
+    let lived_in = tx.hold_buckets(cell.id()).await?;
+    for bucket in there {
+        if bucket > 1 && !lived_in.contains(&bucket) {
+            cell.drop_bucket(bucket).await?;
+            tracing::info!(cell = %cell.id(), bucket, "dropped an empty bucket database");
+        }
+    }
+    tx.commit().await
+}
+
+fn late() -> Fault {
+    fault::DATABASE_UNAVAILABLE.fault("the cell did not answer in time")
+}
