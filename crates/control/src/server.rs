@@ -218,21 +218,7 @@ pub async fn serve(
         app.config.repair_seconds,
         stop.clone(),
     ));
-    for cell in reconciler.cells.values() {
-        let (reconciler, cell, stop) = (Arc::clone(&reconciler), Arc::clone(cell), stop.clone());
-        tasks.spawn(async move {
-            let Reconciler {
-                circuits,
-                registry,
-                work,
-                ..
-            } = &*reconciler;
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = circuits.watch(&cell, registry, work) => {}
-            }
-        });
-    }
+    watch_cells(&tasks, &reconciler, &stop);
     tasks.spawn(sweep(app.registry.clone(), stop.clone()));
     let own = reconciler.cells.values().map(Arc::clone).collect();
     tasks.spawn(housekeeping::run(app.registry.clone(), own, stop.clone()));
@@ -258,6 +244,25 @@ pub async fn serve(
     }
     drop(tokio::time::timeout(DRAIN, tasks.wait()).await);
     Ok(())
+}
+
+/// Lets each cell's circuit be watched.
+fn watch_cells(tasks: &TaskTracker, reconciler: &Arc<Reconciler>, stop: &CancellationToken) {
+    for cell in reconciler.cells.values() {
+        let (reconciler, cell, stop) = (Arc::clone(reconciler), Arc::clone(cell), stop.clone());
+        tasks.spawn(async move {
+            let Reconciler {
+                circuits,
+                registry,
+                work,
+                ..
+            } = &*reconciler;
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = circuits.watch(&cell, registry, work) => {}
+            }
+        });
+    }
 }
 
 fn cells(config: &Config) -> HashMap<waangu_kernel::CellId, Arc<CellAdmin>> {
