@@ -80,7 +80,7 @@ mod tests {
             "parent": parent, "profile": null, "state": "active",
             "placement": {"cell": "c", "region": "r", "tier": "schema", "database": "d",
                           "epoch": 1, "reasons": []},
-            "modules": [], "plan": null, "entitlements": [], "generation": 1, "last_error": null,
+            "modules": [], "plan": null, "entitlements": [], "settings": [], "generation": 1, "last_error": null,
             "created_at": "2026-01-01T00:00:00Z", "url": "https://x",
         }))
         .unwrap()
