@@ -88,7 +88,7 @@ async fn mistakes_in_files_are_found_with_file_and_line() {
             "profiles.toml",
             "\"dedicated\"",
             "\"solo\"",
-            "line 19: `solo` is not a tier",
+            "line 18: `solo` is not a tier",
         ),
         (
             "profiles.toml",

@@ -1,0 +1,134 @@
+//! What a control plane does to its registry when it starts.
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use waangu_api::world::World;
+use waangu_control::{Config, DirectoryConfig, KEY_GRACE_SECONDS, KeyFiles, prepare};
+use waangu_identity::{KeyRing, SigningKey, TokenIssuer};
+use waangu_kernel::manifest::Manifest;
+use waangu_kernel::{Fault, ModuleId};
+use waangu_registry::CellState;
+use waangu_tenancy::ModulePackage;
+use waangu_testkit::{Control, control};
+
+/// A control plane without cells of its own.
+fn config(control: &Control, folder: &TempDir, environment: &str, version: &str) -> Config {
+    let ring = folder.path().join("ring.json");
+    if !ring.exists() {
+        let keys = KeyRing::generate(0).expect("keys");
+        std::fs::write(&ring, keys.to_json().expect("a ring")).expect("a file");
+    }
+    let key = SigningKey::generate_pkcs8().expect("a key");
+    let manifest = format!(
+        "id = 'stock'\nversion = '{version}'\ntitle = {{ en = 'Stock' }}\nroutes = []\n\
+         [permissions]\n[roles]\n"
+    );
+    Config {
+        registry_dsn: control.dsn.clone(),
+        environment: environment.to_owned(),
+        domain: "waangu.localhost".to_owned(),
+        public_port: 1,
+        name_grace_seconds: 0,
+        cells: Vec::new(),
+        keys: KeyFiles {
+            public: folder.path().join("public.json"),
+            ring,
+            grace: KEY_GRACE_SECONDS,
+        },
+        packages: vec![ModulePackage {
+            manifest: Manifest::parse(&manifest).expect("a manifest"),
+            migrations: Vec::new(),
+        }],
+        waiting: Vec::new(),
+        world: world(),
+        operator: ("00".to_owned(), "test".to_owned()),
+        directory: DirectoryConfig {
+            issuer: "https://login.waangu.localhost:1".to_owned(),
+            key: TokenIssuer::new(SigningKey::from_pkcs8(&key).expect("a key")),
+            password_grant: false,
+        },
+    }
+}
+
+fn world() -> World {
+    let world: Value = json!({
+        "version": 1,
+        "environments": [{ "id": "dev" }, { "id": "test" }, { "id": "prod" }],
+        "regions": [{ "id": "dc", "provider": "dc", "country": "SN", "name": "Dakar" }],
+        "countries": [{ "code": "SN", "regions": ["dc"] }],
+        "cells": [{ "id": "sn-1", "region": "dc", "capacity": 10 }],
+    });
+    serde_json::from_value(world).expect("a world")
+}
+
+/// Versions of `stock` that the registry has installed.
+async fn installed(control: &Control) -> Result<Vec<String>, Fault> {
+    let mut session = control.registry.session().await?;
+    let modules = session.begin().await?.list_modules().await?;
+    Ok(modules
+        .into_iter()
+        .map(|stored| stored.manifest.version)
+        .collect())
+}
+
+/// A version that nobody has tried would reach production with the next restart.
+#[tokio::test]
+async fn a_version_runs_after_its_promotion_only() {
+    let (control, folder) = (control().await, TempDir::new().unwrap());
+    let stock: ModuleId = "stock".parse().unwrap();
+    let mut prod = config(&control, &folder, "prod", "1.0.0");
+    prepare(&mut prod).await.unwrap();
+    assert_eq!(installed(&control).await.unwrap(), Vec::<String>::new());
+    assert_eq!(prod.waiting, [(stock.clone(), "1.0.0".to_owned())]);
+    assert!(prod.packages.is_empty());
+
+    let mut session = control.registry.session().await.unwrap();
+    let tx = session.begin().await.unwrap();
+    tx.put_promotion("prod", &stock, "1.0.0", "test")
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+    let mut prod = config(&control, &folder, "prod", "1.0.0");
+    prepare(&mut prod).await.unwrap();
+    assert_eq!(installed(&control).await.unwrap(), ["1.0.0"]);
+
+    // The next one waits again, and takes nothing from the one that runs.
+    let mut prod = config(&control, &folder, "prod", "2.0.0");
+    prepare(&mut prod).await.unwrap();
+    assert_eq!(installed(&control).await.unwrap(), ["1.0.0"]);
+    let runs = session
+        .begin()
+        .await
+        .unwrap()
+        .list_module_runs()
+        .await
+        .unwrap();
+    let ran: Vec<&str> = runs.iter().map(|run| run.version.as_str()).collect();
+    assert_eq!(ran, ["1.0.0"]);
+}
+
+/// A restart would undo what operators have declared since.
+#[tokio::test]
+async fn a_restart_takes_nothing_back() {
+    let (control, folder) = (control().await, TempDir::new().unwrap());
+    prepare(&mut config(&control, &folder, "dev", "1.0.0"))
+        .await
+        .unwrap();
+    assert_eq!(
+        installed(&control).await.unwrap(),
+        ["1.0.0"],
+        "the first environment"
+    );
+    let mut session = control.registry.session().await.unwrap();
+    let tx = session.begin().await.unwrap();
+    let mut cell = tx.list_cells().await.unwrap().remove(0);
+    assert_eq!((cell.environment.as_str(), cell.capacity), ("dev", 10));
+    (cell.capacity, cell.state) = (99, CellState::Draining);
+    tx.put_cell(&cell).await.unwrap();
+    tx.commit().await.unwrap();
+    prepare(&mut config(&control, &folder, "dev", "1.0.0"))
+        .await
+        .unwrap();
+    let tx = session.begin().await.unwrap();
+    assert_eq!(tx.list_cells().await.unwrap(), [cell]);
+}
