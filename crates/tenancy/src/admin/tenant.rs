@@ -5,7 +5,7 @@ use waangu_kernel::placement::Tier;
 use waangu_kernel::{Fault, ModuleId, Placement, TenantId};
 
 use super::package::{ModulePackage, upgrade_sql};
-use super::{CellAdmin, database_exists, quoted};
+use super::{CellAdmin, database_closed, database_exists, quoted};
 use crate::error::from_driver;
 
 /// State of a tenant's home row.
@@ -29,7 +29,7 @@ impl HomeState {
 /// What a cell has for a tenant.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Observed {
-    /// Whether the placement's database exists.
+    /// Whether the placement's database exists, closed to strangers.
     pub database: bool,
     /// Number of migrations that each module's schema has.
     pub modules: Vec<(ModuleId, usize)>,
@@ -52,15 +52,18 @@ impl CellAdmin {
         modules: &[ModuleId],
     ) -> Result<Observed, Fault> {
         let database = placement.database(tenant);
+        let mut closed = true;
         if placement.tier != Tier::Shared {
             let client = self.client("postgres").await?;
             if !database_exists(&client, &database).await? {
                 return Ok(Observed::default());
             }
+            // Its maker may have been killed before it was closed to strangers: it is not made yet.
+            closed = database_closed(&client, &database).await?;
         }
         let client = self.tenant_client(tenant, placement).await?;
         let mut observed = Observed {
-            database: true,
+            database: closed,
             ..Observed::default()
         };
         let sql = "select count(*) from waangu.migration where schema_name = $1 and module = $2";
