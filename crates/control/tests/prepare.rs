@@ -40,6 +40,8 @@ fn config(control: &Control, folder: &TempDir, environment: &str, version: &str)
             migrations: Vec::new(),
         }],
         waiting: Vec::new(),
+        auto_rollout: false,
+        repair_seconds: 0,
         world: world(),
         operator: ("00".to_owned(), "test".to_owned()),
         directory: DirectoryConfig {

@@ -52,16 +52,18 @@ impl CellAdmin {
         modules: &[ModuleId],
     ) -> Result<Observed, Fault> {
         let database = placement.database(tenant);
+        let mut closed = true;
         if placement.tier != Tier::Shared {
             let client = self.client("postgres").await?;
-            // One whose maker was killed before it was closed to strangers counts as not made.
-            if !database_closed(&client, &database).await? {
+            if !database_exists(&client, &database).await? {
                 return Ok(Observed::default());
             }
+            // Its maker may have been killed before it was closed to strangers: it is not made yet.
+            closed = database_closed(&client, &database).await?;
         }
         let client = self.tenant_client(tenant, placement).await?;
         let mut observed = Observed {
-            database: true,
+            database: closed,
             ..Observed::default()
         };
         let sql = "select count(*) from waangu.migration where schema_name = $1 and module = $2";
