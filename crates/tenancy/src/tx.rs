@@ -322,11 +322,16 @@ fn spoils(error: &tokio_postgres::Error) -> bool {
         || is_state(error, &SqlState::INVALID_SQL_STATEMENT_NAME)
 }
 
-/// `enter` says "insufficient privilege" when it does not accept a proof.
+/// `enter` says "insufficient privilege" when it does not accept a proof, and can't seal on a replica.
 fn refusal(error: tokio_postgres::Error) -> Fault {
     if is_state(&error, &SqlState::INSUFFICIENT_PRIVILEGE) {
         return fault::CONTEXT_REFUSED
             .fault("the database did not accept the request's context")
+            .cause(DriverCause(error));
+    }
+    if is_state(&error, &SqlState::READ_ONLY_SQL_TRANSACTION) {
+        return fault::DATABASE_READ_ONLY
+            .fault("the tenant's database is a replica, or set to read only")
             .cause(DriverCause(error));
     }
     from_driver(error)

@@ -498,7 +498,7 @@ pub static CONTROL_TIMEOUT: ErrorDef = ErrorDef::server(
 );
 
 /// All of the above and of the files beside, in order.
-pub static ALL: [&ErrorDef; 75] = [
+pub static ALL: [&ErrorDef; 76] = [
     &MALFORMED_REQUEST,
     &MALFORMED_JSON,
     &UNKNOWN_FIELD,
@@ -547,6 +547,7 @@ pub static ALL: [&ErrorDef; 75] = [
     &INTERNAL,
     &DATABASE_UNAVAILABLE,
     &ISOLATION_DRIFT,
+    &DATABASE_READ_ONLY,
     &TENANT_MOVING,
     &MODULE_UNAVAILABLE,
     &MODULE_TIMEOUT,

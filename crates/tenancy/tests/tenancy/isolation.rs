@@ -288,3 +288,23 @@ async fn a_module_reaches_no_other_module() {
     let result = TenantTx::begin(&home.pools, &context).await;
     assert_eq!(code(result), "context-refused");
 }
+
+/// After a failover to the wrong address, a module must say what is the matter, and show nothing.
+#[tokio::test]
+async fn a_server_that_only_reads_is_refused_by_name() {
+    let home = Home::new(Tier::Dedicated).await;
+    home.stock_up(1, "there").await;
+    let admin = home.superuser().await;
+    let sql = format!(
+        "alter database {} set default_transaction_read_only = on",
+        home.database()
+    );
+    admin.batch_execute(&sql).await.unwrap();
+    let pools = home.cell.pools(&module("stock"));
+    for access in [Access::Read, Access::Write] {
+        let context = home.context(access);
+        let fault = TenantTx::begin(&pools, &context).await.unwrap_err();
+        assert_eq!(fault.code(), "database-read-only", "{access:?}");
+        assert_eq!(sql_state(&fault), Some("25006"), "{access:?}");
+    }
+}

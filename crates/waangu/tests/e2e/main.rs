@@ -18,6 +18,8 @@ mod deletion;
 #[cfg(test)]
 mod directory;
 #[cfg(test)]
+mod doctor;
+#[cfg(test)]
 mod everything_killed;
 #[cfg(test)]
 mod first_run;

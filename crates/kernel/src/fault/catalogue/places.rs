@@ -1,6 +1,6 @@
-//! Errors about the declared world: places, settings, promotions.
+//! Errors about the declared world: places and their servers, settings, promotions.
 
-use super::ErrorDef;
+use super::{Blame, ErrorDef};
 
 /// Something uses the place.
 pub static PLACE_IN_USE: ErrorDef = ErrorDef::client(
@@ -63,4 +63,17 @@ pub static VERSION_NOT_RUN_BEFORE: ErrorDef = ErrorDef::client(
     "The environment before has not run this version",
     "Module versions go from one environment to the next; none is left out.",
     "Run the version in the environment before, import its record with `waangu promote --import`, and try again.",
+);
+
+/// The server is a replica.
+pub static DATABASE_READ_ONLY: ErrorDef = ErrorDef::server(
+    Blame::Database,
+    "database-read-only",
+    503,
+    "The tenant's database takes no transactions now",
+    "A tenant's transaction begins by sealing its context, which a replica, or a server that was set to \
+     read only, refuses. So no tenant is served from one: after a failover the address must lead to the \
+     new primary.",
+    "The operator lets the cell's address lead to the primary (several hosts with \
+     `target_session_attrs=read-write`), or ends the read-only setting.",
 );
