@@ -5,16 +5,21 @@ use waangu_kernel::fault;
 
 use crate::db::{Session, column, from_driver};
 
-const MIGRATIONS: [&str; 5] = [
-    include_str!("../migrations/0001_registry.sql"),
-    include_str!("../migrations/0002_world.sql"),
-    include_str!("../migrations/0003_fleet.sql"),
-    include_str!("../migrations/0004_entitlements.sql"),
-    include_str!("../migrations/0005_key_rotation.sql"),
+/// By number, ascending. What is not in the database yet is applied, whatever else is: two lines of
+/// work that each add one may meet in any order.
+const MIGRATIONS: &[(i32, &str)] = &[
+    (1, include_str!("../migrations/0001_registry.sql")),
+    (2, include_str!("../migrations/0002_world.sql")),
+    (3, include_str!("../migrations/0003_fleet.sql")),
+    (4, include_str!("../migrations/0004_entitlements.sql")),
+    (5, include_str!("../migrations/0005_key_rotation.sql")),
 ];
 
 /// The schema version that this program knows.
-pub const SCHEMA_VERSION: i32 = 5;
+pub const SCHEMA_VERSION: i32 = match MIGRATIONS.last() {
+    Some((number, _)) => *number,
+    None => 0,
+};
 
 /// Advisory lock of the migration; tenant numbers are positive, so it collides with no claim.
 const MIGRATION_LOCK: i64 = -1;
@@ -32,22 +37,22 @@ impl Session {
             "create table if not exists public.waangu_schema_version (version integer not null)",
         )
         .await?;
-        let row = tx
-            .one(
-                "select coalesce(max(version), 0) as version from public.waangu_schema_version",
-                &[],
-            )
+        let rows = tx
+            .rows("select version from public.waangu_schema_version", &[])
             .await?;
-        let have: i32 = column(&row, "version")?;
-        if have > SCHEMA_VERSION {
-            return Err(newer(have));
+        let have: Vec<i32> = rows
+            .iter()
+            .map(|row| column(row, "version"))
+            .collect::<Result<_, _>>()?;
+        if let Some(newest) = have.iter().max().filter(|have| **have > SCHEMA_VERSION) {
+            return Err(newer(*newest));
         }
-        for (version, sql) in (1_i32..).zip(MIGRATIONS) {
-            if version > have {
+        for (number, sql) in MIGRATIONS {
+            if !have.contains(number) {
                 tx.batch(sql).await?;
                 tx.execute(
                     "insert into public.waangu_schema_version values ($1)",
-                    &[&version],
+                    &[number],
                 )
                 .await?;
             }
@@ -73,4 +78,19 @@ fn newer(have: i32) -> Fault {
         "the control database has schema version {have}, this program knows {SCHEMA_VERSION}; \
          start the newer program, or another state folder"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two migrations of one number would leave one of them out on every database.
+    #[test]
+    fn numbers_ascend() {
+        let numbers: Vec<i32> = MIGRATIONS.iter().map(|(number, _)| *number).collect();
+        assert!(
+            numbers.windows(2).all(|pair| pair[0] < pair[1]),
+            "{numbers:?}"
+        );
+    }
 }

@@ -25,9 +25,9 @@ async fn migrations_may_be_repeated_and_raced() {
         worker.unwrap().unwrap();
     }
     session(&control).await.migrate().await.unwrap();
-    let sql = "select count(*), max(version) from waangu_schema_version";
+    let sql = "select count(*) - count(distinct version), max(version) from waangu_schema_version";
     let row = admin.query_one(sql, &[]).await.unwrap();
-    assert_eq!(row.get::<_, i64>(0), i64::from(SCHEMA_VERSION));
+    assert_eq!(row.get::<_, i64>(0), 0, "applied twice");
     assert_eq!(row.get::<_, i32>(1), SCHEMA_VERSION);
 }
 
