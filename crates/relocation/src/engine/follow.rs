@@ -23,6 +23,9 @@ use crate::verify::Dirty;
 /// Changes asked for at once; a transaction is never split.
 const CHANGES: i32 = 4000;
 
+/// Bytes of the log that may be read again at each look.
+const RE_READ: i64 = 4 << 20;
+
 /// Longest time given to catching up before a try to freeze.
 const CATCH_UP: Duration = Duration::from_mins(10);
 
@@ -43,10 +46,12 @@ impl Relocation {
         let begun = Instant::now();
         loop {
             let looked = Instant::now();
-            let polled = self.poll().await?;
-            self.check_held().await?;
+            self.poll().await?;
+            if self.check_held().await? > RE_READ {
+                self.shorten().await?;
+            }
             let near = self.request.options.max_pause / 4;
-            if polled.changes < 200 && looked.elapsed() < near {
+            if looked.elapsed() < near {
                 return Ok(());
             }
             if begun.elapsed() > CATCH_UP {
@@ -55,16 +60,32 @@ impl Relocation {
         }
     }
 
-    async fn check_held(&self) -> Result<(), Error> {
+    async fn check_held(&self) -> Result<i64, Error> {
         let sql = "select wal_status <> 'lost'
                         , pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint
                      from pg_replication_slots where slot_name = $1";
         let row = self.reader.query_one(sql, &[&self.slot()]).await?;
         let held: Option<i64> = row.try_get(1)?;
         match held {
-            Some(held) if held <= self.request.options.max_held && row.try_get(0)? => Ok(()),
+            Some(held) if held <= self.request.options.max_held && row.try_get(0)? => Ok(held),
             held => Err(Error::Held(held.unwrap_or(i64::MAX))),
         }
+    }
+
+    /// Each look reads the log again from where the slot could restart, which moves only behind a
+    /// record that PostgreSQL writes every 15 seconds, or for a new slot.
+    async fn shorten(&self) -> Result<(), Error> {
+        self.reader.batch_execute("set statement_timeout = '300ms'").await?;
+        let name = format!("{}_t", self.slot());
+        let sql = "select pg_drop_replication_slot(slot_name)
+                     from pg_create_logical_replication_slot($1, 'pgoutput', true)";
+        // Late because of somebody's long transaction: another look will do.
+        let made = self.reader.execute(sql, &[&name]).await;
+        self.reader.batch_execute("set statement_timeout = 0").await?;
+        if let Err(error) = made {
+            tracing::debug!("not shortened: {error}");
+        }
+        Ok(())
     }
 
     /// Applies what is there.

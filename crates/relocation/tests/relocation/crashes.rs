@@ -28,7 +28,7 @@ async fn a_move_survives_workers_that_vanish_anywhere() {
             random = random
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1);
-            let patience = Duration::from_millis(60 + (random >> 33) % (150 + attempt * 60));
+            let patience = Duration::from_millis(60 + (random >> 33) % (150 + attempt * 250));
             match tokio::time::timeout(patience, run(tenant.request(to))).await {
                 Ok(Ok(_arrived)) => break,
                 // The one before has not quite gone.

@@ -173,7 +173,7 @@ impl Writer {
                 after.insert(id, format!("p{id}"));
                 format!(
                     "insert into product (id, name, payload)
-                     select {id}, 'p{id}', string_agg(md5((g * {id})::text), '') from generate_series(1, 200) g;
+                     select {id}, 'p{id}', string_agg(md5((g::bigint * {id})::text), '') from generate_series(1, 200) g;
                      insert into movement (id, product_id) values ({id}, {id})"
                 )
             }
