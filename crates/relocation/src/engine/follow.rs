@@ -75,13 +75,17 @@ impl Relocation {
     /// Each look reads the log again from where the slot could restart, which moves only behind a
     /// record that PostgreSQL writes every 15 seconds, or for a new slot.
     async fn shorten(&self) -> Result<(), Error> {
-        self.reader.batch_execute("set statement_timeout = '300ms'").await?;
+        self.reader
+            .batch_execute("set statement_timeout = '300ms'")
+            .await?;
         let name = format!("{}_t", self.slot());
         let sql = "select pg_drop_replication_slot(slot_name)
                      from pg_create_logical_replication_slot($1, 'pgoutput', true)";
         // Late because of somebody's long transaction: another look will do.
         let made = self.reader.execute(sql, &[&name]).await;
-        self.reader.batch_execute("set statement_timeout = 0").await?;
+        self.reader
+            .batch_execute("set statement_timeout = 0")
+            .await?;
         if let Err(error) = made {
             tracing::debug!("not shortened: {error}");
         }

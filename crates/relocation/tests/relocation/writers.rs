@@ -110,7 +110,7 @@ impl Writer {
                     break;
                 }
             }
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            tokio::time::sleep(Duration::from_millis(8)).await;
         }
         (self.ledger, self.worst)
     }
