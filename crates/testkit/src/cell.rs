@@ -201,6 +201,11 @@ impl Cell {
         self.server.dsn(&login, &password, database)
     }
 
+    /// How the cell's administrator reaches it.
+    pub fn admin_config(&self) -> CellAdminConfig {
+        admin_config(&self.server)
+    }
+
     /// A connection string of the superuser.
     pub fn superuser_dsn(&self, database: &str) -> String {
         self.server.superuser_dsn(database)
@@ -215,13 +220,17 @@ pub(crate) async fn prepare(server: &Server) {
 }
 
 fn admin(server: &Server) -> CellAdmin {
-    CellAdmin::new(CellAdminConfig {
+    CellAdmin::new(admin_config(server))
+}
+
+fn admin_config(server: &Server) -> CellAdminConfig {
+    CellAdminConfig {
         id: parsed("test-cell"),
         host: HOST.to_owned(),
         port: server.port(),
         user: SUPERUSER.to_owned(),
         password: PASSWORD.to_owned(),
-    })
+    }
 }
 
 /// One key for the whole process; it need not be secret, only the same everywhere.

@@ -35,6 +35,7 @@ const PLACES: &[(&str, Place)] = &[
     ("waangu-registry", Place::Rank(1)),
     ("waangu-vault", Place::Rank(1)),
     ("waangu-tenancy", Place::Rank(2)),
+    ("waangu-relocation", Place::Rank(3)),
     (SDK, Place::Rank(3)),
     ("waangu-control", Place::Rank(4)),
     ("waangu-gateway", Place::Rank(4)),

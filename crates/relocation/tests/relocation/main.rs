@@ -1,0 +1,12 @@
+//! Moves of real tenants between real servers, under writers whose ledgers are compared row by row.
+//!
+//! All files are one binary, so they share one throw-away server; the second cell is a server of its
+//! own. Moves wait for transactions of the whole server, so tests that hold some open use their own.
+
+mod crashes;
+mod model;
+mod moves;
+mod refusals;
+mod support;
+mod types;
+mod writers;

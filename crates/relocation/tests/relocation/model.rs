@@ -1,0 +1,164 @@
+//! All interleavings of writers, workers, crashes and retries, with the engine's own decisions.
+//!
+//! Left out: PostgreSQL's own durability, and more than one move at a time.
+
+use std::collections::{HashSet, VecDeque};
+
+use waangu_relocation::state::{Copy, Home, Observed, Step, may_abort, next};
+
+const EPOCH: i64 = 1;
+
+/// Both databases, the registry and one worker. A version stands for the tenant's rows.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct World {
+    seen: Observed,
+    rows: u8,
+    copied: u8,
+    locked: bool,
+    drained: bool,
+    registry_moved: bool,
+    aborted: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Flaw {
+    None,
+    NoLock,
+    OpenBeforeFence,
+}
+
+fn start() -> World {
+    World {
+        seen: Observed {
+            epoch: EPOCH,
+            source: Some((Home::Active, EPOCH)),
+            target: None,
+            copy: Copy::None,
+            slot: false,
+            remains: false,
+        },
+        rows: 0,
+        copied: 0,
+        locked: false,
+        drained: false,
+        registry_moved: false,
+        aborted: false,
+    }
+}
+
+impl World {
+    fn source_writable(&self) -> bool {
+        self.seen.source == Some((Home::Active, EPOCH))
+    }
+
+    fn target_writable(&self) -> bool {
+        self.seen.target == Some((Home::Active, EPOCH + 1))
+    }
+
+    /// What a worker does next, in parts that a crash can come between.
+    fn work(&self, flaw: Flaw) -> Vec<Self> {
+        let mut after = self.clone();
+        match next(&self.seen) {
+            Step::Copy if self.seen.copy != Copy::Begun => {
+                after.seen.copy = Copy::Begun;
+                after.seen.slot = false;
+            }
+            Step::Copy if !self.seen.slot => (after.seen.slot, after.seen.remains) = (true, true),
+            Step::Copy => (after.seen.copy, after.copied) = (Copy::Whole, self.rows),
+            Step::CutOver if flaw == Flaw::OpenBeforeFence && self.copied == self.rows => {
+                after.seen.target = Some((Home::Active, EPOCH + 1));
+            }
+            Step::CutOver if !self.locked && flaw != Flaw::NoLock => after.locked = true,
+            Step::CutOver if !self.drained => (after.copied, after.drained) = (self.rows, true),
+            Step::CutOver => {
+                after.seen.source = Some((Home::Moved, EPOCH + 1));
+                (after.locked, after.drained) = (false, false);
+            }
+            Step::Open if !self.registry_moved => after.registry_moved = true,
+            Step::Open => after.seen.target = Some((Home::Active, EPOCH + 1)),
+            Step::Finish if self.seen.copy != Copy::None => after.seen.copy = Copy::None,
+            Step::Finish => (after.seen.slot, after.seen.remains) = (false, false),
+            Step::Done | Step::Refuse(_) => return Vec::new(),
+        }
+        vec![after]
+    }
+
+    fn steps(&self, flaw: Flaw) -> Vec<Self> {
+        let mut all = if self.aborted {
+            Vec::new()
+        } else {
+            self.work(flaw)
+        };
+        if self.source_writable() && !self.locked && self.rows < 3 {
+            let mut written = self.clone();
+            written.rows += 1;
+            all.push(written);
+        }
+        let mut crashed = self.clone();
+        (crashed.locked, crashed.drained) = (false, false);
+        all.push(crashed.clone());
+        // The slot is lost: a failover, or it held back too much.
+        crashed.seen.slot = false;
+        all.push(crashed.clone());
+        if may_abort(&self.seen) {
+            crashed.seen.copy = Copy::None;
+            crashed.seen.remains = false;
+            crashed.aborted = true;
+            all.push(crashed);
+        }
+        all
+    }
+}
+
+/// Every world that can be reached, or the first that must not be.
+fn explore(flaw: Flaw) -> Result<Vec<World>, World> {
+    let mut known = HashSet::from([start()]);
+    let mut left = VecDeque::from([start()]);
+    while let Some(world) = left.pop_front() {
+        let two = world.source_writable() && world.target_writable();
+        let lost = world.target_writable() && world.copied != world.rows;
+        if two || lost {
+            return Err(world);
+        }
+        for after in world.steps(flaw) {
+            if known.insert(after.clone()) {
+                left.push_back(after);
+            }
+        }
+    }
+    Ok(known.into_iter().collect())
+}
+
+/// A crash in the wrong place would open two places, or one with rows missing.
+#[test]
+fn never_two_writable_places_and_nothing_lost() {
+    let worlds = explore(Flaw::None).expect("no bad world");
+    assert!(worlds.len() > 50, "{}", worlds.len());
+}
+
+/// A crash in the wrong place would leave the tenant closed for good.
+#[test]
+fn never_none_for_ever() {
+    for mut world in explore(Flaw::None).expect("no bad world") {
+        // One worker that is left in peace finishes, or the tenant was never away.
+        for _part in 0..20 {
+            let Some(after) = world.work(Flaw::None).pop() else {
+                break;
+            };
+            world = after;
+        }
+        assert!(
+            world.target_writable() && !world.source_writable(),
+            "{world:?}"
+        );
+        assert_eq!(next(&world.seen), Step::Done);
+        assert!(!world.seen.remains && world.registry_moved);
+    }
+}
+
+/// A model that finds nothing in a broken protocol proves nothing of a good one.
+#[test]
+fn the_model_finds_planted_flaws() {
+    assert!(explore(Flaw::NoLock).is_err());
+    assert!(explore(Flaw::OpenBeforeFence).is_err());
+}
