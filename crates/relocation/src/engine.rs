@@ -8,8 +8,9 @@
 //! A [`Relocation`] whose call was dropped half-way must be dropped too: its sessions end with it.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_postgres::{Client, Statement};
 use waangu_kernel::placement::Tier;
 use waangu_kernel::{ModuleId, TenantId};
@@ -30,7 +31,7 @@ mod leave;
 pub(crate) const PREFIX: &str = "waangu_move_";
 
 /// Longest wait for what other tenants' transactions hold up.
-const OTHERS: Duration = Duration::from_secs(60);
+const OTHERS: Duration = Duration::from_mins(1);
 
 /// Bounds of a move.
 #[derive(Debug, Clone)]
@@ -266,7 +267,8 @@ impl Relocation {
         let number = self.request.tenant.number();
         let mut sql = "begin; set local session_replication_role = replica;".to_owned();
         for table in &self.tables {
-            sql += &format!("delete from {} where tenant_id = {number};", table.target);
+            let clear = format!("delete from {} where tenant_id = {number};", table.target);
+            sql.push_str(&clear);
         }
         sql + "commit"
     }

@@ -4,10 +4,11 @@
 //! be read; the snapshot comes after every transaction that was running when the slot came has ended:
 //! so each transaction is in the snapshot or in the stream, and those in both are known by the snapshot.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _, pin_mut};
+use tokio::time::Instant;
 use tokio_postgres::{Client, Transaction};
 
 use super::{OTHERS, Relocation, drop_remains};
@@ -91,12 +92,12 @@ impl Relocation {
         made?;
         // One that had written its commit before the slot came may still be unseen by a snapshot.
         let sql = "select pg_snapshot_xmax(pg_current_snapshot())::text";
-        let last: String = self.reader.query_one(sql, &[]).await?.try_get(0)?;
+        let newest: String = self.reader.query_one(sql, &[]).await?.try_get(0)?;
         let sql = "select pg_snapshot_xmin(pg_current_snapshot()) >= $1::text::xid8";
         let begun = Instant::now();
         while !self
             .reader
-            .query_one(sql, &[&last])
+            .query_one(sql, &[&newest])
             .await?
             .try_get::<_, bool>(0)?
         {

@@ -5,10 +5,11 @@
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, pin_mut};
+use tokio::time::Instant;
 use tokio_postgres::types::{Format, IsNull, ToSql, Type};
 use tokio_postgres::{Statement, Transaction};
 
@@ -196,7 +197,7 @@ impl Applier<'_> {
         let columns = &relation.columns;
         match change {
             Message::Insert(_, new) => {
-                self.touch(index, key(table, columns, &new)?);
+                self.touch(index, &key(table, columns, &new)?);
                 self.insert(table, columns, new).await
             }
             Message::Update(_, old, new) => {
@@ -205,13 +206,13 @@ impl Applier<'_> {
                     Some(old) => key(table, columns, old)?,
                     None => after.clone(),
                 };
-                self.touch(index, before.clone());
-                self.touch(index, after);
+                self.touch(index, &before);
+                self.touch(index, &after);
                 self.update(table, columns, new, before).await
             }
             Message::Delete(_, old) => {
                 let old = key(table, columns, &old)?;
-                self.touch(index, old.clone());
+                self.touch(index, &old);
                 let sql = format!("delete from {} where {}", table.target, matching(table, 0));
                 self.run(table, sql, old.into_iter().map(Some)).await
             }
@@ -275,13 +276,13 @@ impl Applier<'_> {
         sql: String,
         values: impl Iterator<Item = Option<Bytes>>,
     ) -> Result<(), Error> {
-        let statement = match self.statements.get(&sql) {
-            Some(known) => known.clone(),
-            None => {
-                let made = self.tx.prepare(&sql).await?;
-                self.statements.insert(sql, made.clone());
-                made
-            }
+        let known = self.statements.get(&sql).cloned();
+        let statement = if let Some(known) = known {
+            known
+        } else {
+            let made = self.tx.prepare(&sql).await?;
+            self.statements.insert(sql, made.clone());
+            made
         };
         let values: Vec<Raw> = values.map(Raw).collect();
         let params: Vec<&(dyn ToSql + Sync)> = values
@@ -297,7 +298,7 @@ impl Applier<'_> {
         }
     }
 
-    fn touch(&mut self, table: usize, key: Vec<Bytes>) {
+    fn touch(&mut self, table: usize, key: &[Bytes]) {
         if let Some(dirty) = &mut self.dirty {
             dirty.add(
                 table,

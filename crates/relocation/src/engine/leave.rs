@@ -64,8 +64,12 @@ async fn drop_schemas(client: &Client, number: i64) -> Result<(), Error> {
     let mut script = format!("begin; delete from waangu.closure where descendant = {number};");
     for row in client.query(sql, &[&format!("t_{number}_")]).await? {
         let schema: &str = row.try_get(0)?;
-        script += &format!("drop schema {} cascade;", quoted(schema));
-        script += &format!("delete from waangu.migration where schema_name = '{schema}';");
+        let drop = format!(
+            "drop schema {} cascade;
+             delete from waangu.migration where schema_name = '{schema}';",
+            quoted(schema)
+        );
+        script.push_str(&drop);
     }
     Ok(client.batch_execute(&(script + "commit")).await?)
 }

@@ -10,6 +10,10 @@ const EPOCH: i64 = 1;
 
 /// Both databases, the registry and one worker. A version stands for the tenant's rows.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "a state of the world to be enumerated, not an interface"
+)]
 struct World {
     seen: Observed,
     rows: u8,
