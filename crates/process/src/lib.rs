@@ -1,5 +1,5 @@
 //! What every long-running process of the platform does the same way: its log, the socket it is
-//! handed, the files it is told things by ([`file`]), and how it is told to end.
+//! handed, the files it is told things by ([`mod@file`]), and how it is told to end.
 //!
 //! Invariants: a process handed a socket (sd_listen_fds(3)) never binds one of its own; a supervised
 //! process ends when its supervisor does, however that ended.
