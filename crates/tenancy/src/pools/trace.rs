@@ -46,7 +46,8 @@ fn after_comments(sql: &str) -> &str {
             line.find(['\n', '\r']).and_then(|end| line.get(end..))
         } else if let Some(block) = sql.strip_prefix("/*") {
             let end = block.split_once("*/");
-            end.filter(|(comment, _)| !comment.contains("/*"))
+            // `/*/` opens another comment for PostgreSQL, where `*/` would overlap with its opening.
+            end.filter(|(comment, _)| !(comment.contains("/*") || comment.ends_with('/')))
                 .map(|(_, rest)| rest)
         } else {
             None
@@ -108,6 +109,7 @@ mod tests {
             "select_1",
             "selecté",
             "/* /* */ select 1 */ prepare s0 as select 2",
+            "/*/*/select 1 */ */ prepare s0 as select 2",
             "-- select\rprepare s0 as select 2",
             "-- select",
             "/* select 1",
