@@ -36,6 +36,7 @@ mod surroundings;
 mod tenants;
 mod users;
 mod view;
+mod watch;
 mod world;
 
 pub(crate) use create::check_name;

@@ -140,19 +140,6 @@ impl<'a> Change<'a> {
         self.finish(reply).await
     }
 
-    /// As [`Change::commit`], for an act that is about no single tenant.
-    pub(crate) async fn commit_place(
-        self,
-        action: &str,
-        detail: &serde_json::Value,
-        reply: StoredReply,
-    ) -> Result<StoredReply, Fault> {
-        self.tx
-            .record_audit(&self.call.actor, action, None, detail)
-            .await?;
-        self.finish(reply).await
-    }
-
     /// Commits what turned out to be no change: nothing for the audit.
     pub(crate) async fn finish(self, reply: StoredReply) -> Result<StoredReply, Fault> {
         if let Some(key) = &self.call.key {

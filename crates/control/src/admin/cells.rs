@@ -96,7 +96,7 @@ pub(super) async fn create(
     let location = format!("/admin/v1/cells/{id}");
     let answer = reply(StatusCode::CREATED, Some(location), &view)?;
     Ok(send(
-        change.commit_place("cell.create", &detail, answer).await?,
+        change.commit_global("cell.create", &detail, answer).await?,
     ))
 }
 
@@ -181,7 +181,7 @@ async fn finish<T: serde::Serialize>(
 ) -> Result<StoredReply, Fault> {
     let answer = reply(StatusCode::OK, None, body)?;
     let detail = json!({ "cell": id, "state": state.as_str() });
-    change.commit_place("cell.state", &detail, answer).await
+    change.commit_global("cell.state", &detail, answer).await
 }
 
 async fn what_remains(app: &App, tx: &Tx<'_>, id: &str) -> Result<DrainView, Fault> {

@@ -2,18 +2,18 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use axum::response::sse::{Event, KeepAlive, Sse};
-use futures_util::stream::{self, Stream};
+use axum::response::sse::{Event, Sse};
+use futures_util::stream::Stream;
 use waangu_api::Problem;
 use waangu_api::fleet::{CircuitView, FailingTenantView, FleetView, StandingView, TenantCountView};
 use waangu_kernel::Fault;
 use waangu_registry::{Cell, Tx};
 
 use super::call::Call;
+use super::watch::watch;
 use super::{repairs, rollouts};
 use crate::circuits::Outage;
 use crate::reply::Refusal;
@@ -24,9 +24,6 @@ const FAILING: i64 = 50;
 
 /// Rollouts that are looked through for open ones; a module has at most one.
 const ROLLOUTS: i64 = 200;
-
-/// Pause between two looks for somebody who watches.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// Tenants, cells, versions and rollouts at a glance.
 #[utoipa::path(get, path = "/fleet", operation_id = "fleet.get", tag = "fleet",
@@ -46,18 +43,12 @@ pub(super) async fn events(
     State(app): State<Arc<App>>,
     _call: Call,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Refusal> {
-    look(&app).await?;
-    let stream = stream::unfold((app, None::<FleetView>), |(app, last)| async move {
-        loop {
-            let view = look(&app).await.ok()?;
-            if last.as_ref() != Some(&view) {
-                let event = Event::default().event("fleet").json_data(&view);
-                return Some((Ok(event.unwrap_or_default()), (app, Some(view))));
-            }
-            tokio::time::sleep(LOOK).await;
-        }
-    });
-    Ok(Sse::new(stream).keep_alive(KeepAlive::default()))
+    let first = look(&app).await?;
+    let again = move || {
+        let app = Arc::clone(&app);
+        async move { look(&app).await }
+    };
+    Ok(watch("fleet", first, again, |_| false))
 }
 
 async fn look(app: &App) -> Result<FleetView, Fault> {

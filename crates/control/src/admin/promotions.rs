@@ -74,7 +74,7 @@ pub(super) async fn create(
     let detail = json!({ "module": module, "version": version, "to": to });
     Ok(send(
         change
-            .commit_place("module.promote", &detail, answer)
+            .commit_global("module.promote", &detail, answer)
             .await?,
     ))
 }
@@ -104,7 +104,7 @@ pub(super) async fn import(
     let detail = json!({ "from": told.environment, "new": news });
     Ok(send(
         change
-            .commit_place("promotion.import", &detail, answer)
+            .commit_global("promotion.import", &detail, answer)
             .await?,
     ))
 }

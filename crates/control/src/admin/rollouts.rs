@@ -2,14 +2,13 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use axum::response::sse::{Event, KeepAlive, Sse};
-use futures_util::stream::{self, Stream};
+use axum::response::sse::{Event, Sse};
+use futures_util::stream::Stream;
 use serde_json::json;
 use waangu_api::Problem;
 use waangu_api::fleet::{FailureView, RolloutEventView, RolloutView, StartRollout, WaveView};
@@ -18,6 +17,7 @@ use waangu_kernel::{Fault, RolloutId, Slug, fault};
 use waangu_registry::{Rollout, RolloutState, StoredReply, Tx, WaveCount};
 
 use super::call::{Begun, Call, Change, reply, send};
+use super::watch::watch;
 use super::{create, tenants};
 use crate::fleet::{Draft, waves};
 use crate::reply::{Path, RawBody, Refusal};
@@ -31,9 +31,6 @@ const FAILURES: i64 = 100;
 
 /// The pace is that of the last seconds.
 const PACE_SECONDS: f64 = 15.0;
-
-/// Pause between two looks at a rollout that somebody watches.
-const LOOK: Duration = Duration::from_millis(400);
 
 /// Most canaries.
 const MOST_CANARIES: usize = 100;
@@ -115,22 +112,12 @@ pub(super) async fn events(
     Path(id): Path<String>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Refusal> {
     let id = parse(&id)?;
-    look(&app, id).await?;
-    let watch = (app, None::<RolloutView>);
-    let stream = stream::unfold(watch, move |(app, last)| async move {
-        if last.as_ref().is_some_and(|view| !view.is_open()) {
-            return None;
-        }
-        loop {
-            let view = look(&app, id).await.ok()?;
-            if last.as_ref() != Some(&view) {
-                let event = Event::default().event("rollout").json_data(&view);
-                return Some((Ok(event.unwrap_or_default()), (app, Some(view))));
-            }
-            tokio::time::sleep(LOOK).await;
-        }
-    });
-    Ok(Sse::new(stream).keep_alive(KeepAlive::default()))
+    let first = look(&app, id).await?;
+    let again = move || {
+        let app = Arc::clone(&app);
+        async move { look(&app, id).await }
+    };
+    Ok(watch("rollout", first, again, |view| !view.is_open()))
 }
 
 /// Holds a rollout; namespaces in hand are finished.

@@ -63,7 +63,7 @@ pub(super) async fn put(
     }
     let detail = json!({ "changes": diff.changes });
     Ok(send(
-        change.commit_place("world.apply", &detail, answer).await?,
+        change.commit_global("world.apply", &detail, answer).await?,
     ))
 }
 
