@@ -3,9 +3,10 @@
 use waangu_sdk::ErrorDef;
 
 /// All of the below, in order.
-pub(crate) static ERRORS: [&ErrorDef; 10] = [
+pub(crate) static ERRORS: [&ErrorDef; 11] = [
     &PRODUCT_NOT_FOUND,
     &PRODUCT_UNKNOWN,
+    &PRODUCT_IN_USE,
     &SKU_TAKEN,
     &PLACE_NOT_FOUND,
     &PLACE_UNKNOWN,
@@ -32,6 +33,15 @@ pub(crate) static PRODUCT_UNKNOWN: ErrorDef = ErrorDef::client(
     "The move names a product that does not exist",
     "The tenant has no product with the id in the field that `field` names.",
     "Create the product first, or correct the id. Of a batch nothing was moved.",
+);
+
+/// The product was moved, so it stays.
+pub(crate) static PRODUCT_IN_USE: ErrorDef = ErrorDef::client(
+    "inventory.product-in-use",
+    409,
+    "The product has a history",
+    "Stock of the product was moved at least once; the journal keeps what it names.",
+    "Keep the product, or rename it so that nobody uses it any more.",
 );
 
 /// The SKU is in use.

@@ -38,7 +38,12 @@ fn main() -> ExitCode {
 fn router() -> Router {
     Router::new()
         .route("/products", get(products::list).post(products::create))
-        .route("/products/{id}", get(products::get).patch(products::update))
+        .route(
+            "/products/{id}",
+            get(products::get)
+                .patch(products::update)
+                .delete(products::delete),
+        )
         .route("/places", get(places::list).post(places::create))
         .route("/places/{id}", get(places::get))
         .route("/stock", get(stock::list))
@@ -58,7 +63,7 @@ mod tests {
     fn the_package_is_whole() {
         let package = MODULE.package().unwrap();
         assert_eq!(package.manifest.version, env!("CARGO_PKG_VERSION"));
-        assert_eq!(package.manifest.routes.len(), 14);
+        assert_eq!(package.manifest.routes.len(), 15);
         for role in ["viewer", "clerk", "manager", "consolidator"] {
             let role = format!("inventory.{role}");
             assert!(package.manifest.role_permissions(&role).is_some(), "{role}");

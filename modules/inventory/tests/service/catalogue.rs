@@ -44,6 +44,30 @@ async fn a_product_is_created_read_and_changed() {
     gone.refused("404 inventory.product-not-found");
 }
 
+/// A mistake is taken back; a product that was moved stays, or the journal would name nobody.
+#[tokio::test]
+async fn only_a_product_without_a_history_is_deleted() {
+    let world = World::new().await;
+    let home = world.tenant(Tier::Shared).await;
+    let shop = world.shop(&home, "manager");
+    let mistake = format!("/products/{}", shop.product("TYPO").await);
+    assert_eq!(shop.delete(&mistake).await.status, StatusCode::NO_CONTENT);
+    let again = shop.delete(&mistake).await;
+    again.refused("404 inventory.product-not-found");
+    shop.product("TYPO").await;
+
+    let moved = shop.product("RIZ").await;
+    let place = shop.place("HQ").await;
+    let receipt = json!({ "product": moved, "to": place, "quantity": 1, "reason": "receipt" });
+    shop.post("/moves", &receipt).await.id();
+    let moved = format!("/products/{moved}");
+    let kept = shop.delete(&moved).await;
+    kept.refused("409 inventory.product-in-use");
+    assert_eq!(shop.get(&moved).await.status, StatusCode::OK);
+    let reader = world.shop(&home, "viewer").delete(&moved).await;
+    reader.refused("403 permission-denied");
+}
+
 /// Each mistake is named by code and field; none becomes an internal error.
 #[tokio::test]
 async fn mistakes_are_named() {

@@ -16,6 +16,8 @@ async fn seed(caller: Caller<'_>, secret: &str) -> Seeded {
     let limit = Values::from([("inventory.products".to_owned(), json!(1000))]);
     let limited = caller.with_flags(&limit);
     let product = limited.post("/products", &product).await.id();
+    let mistake = json!({ "sku": format!("TYPO-{secret}"), "name": format!("Typo {secret}") });
+    let mistake = caller.post("/products", &mistake).await.id();
     let place = async |code: &str| {
         let body = json!({ "code": format!("{code}-{secret}"), "name": "Place", "kind": "store" });
         caller.post("/places", &body).await.id()
@@ -57,10 +59,16 @@ async fn seed(caller: Caller<'_>, secret: &str) -> Seeded {
             format!("/products/{product}"),
             json!({ "name": "Changed" }),
         ),
+        Example::write(
+            Method::DELETE,
+            "/products/{id}",
+            format!("/products/{mistake}"),
+            json!({}),
+        ),
     ];
     Seeded {
         examples,
-        ids: vec![product, depot, store, receipt],
+        ids: vec![product, mistake, depot, store, receipt],
         secret: secret.to_owned(),
     }
 }

@@ -1,0 +1,2 @@
+delete from product
+ where id = $1
