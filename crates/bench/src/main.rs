@@ -3,6 +3,8 @@
 //! The harness is what all benches share: statistics, goals, the report as table and JSON, a platform
 //! in a folder that goes away. A bench is one function in [`BENCHES`] that gives a [`Report`].
 //!
+//! The program is also the module that the bench `fleet` installs, if it is called by that one's name.
+//!
 //! Invariants: the exit code is the result (0 every goal met, 3 a goal missed, 1 could not measure);
 //! numbers go to stdout, talk to stderr; no process and no folder is left behind when a bench fails or
 //! is told to stop. Only a SIGKILL of this program leaves a platform running.
@@ -13,8 +15,10 @@
 mod environment;
 mod failure;
 mod first_run;
+mod fleet;
 mod goal;
 mod memory;
+mod peers;
 mod platform;
 mod process;
 mod progress;
@@ -89,12 +93,19 @@ const BENCHES: &[Bench] = &[
         measure: |context| Box::pin(first_run::measure(context)),
     },
     Bench {
+        name: "fleet",
+        measure: |context| Box::pin(fleet::measure(context)),
+    },
+    Bench {
         name: "tenancy",
         measure: |context| Box::pin(tenancy::measure(context)),
     },
 ];
 
 fn main() -> ExitCode {
+    if called_as(peers::ledger20::PROGRAM) {
+        return peers::ledger20::run();
+    }
     let args = Args::parse();
     let done = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -108,6 +119,12 @@ fn main() -> ExitCode {
             ExitCode::from(1)
         }
     }
+}
+
+/// Whether this program was started by that name.
+fn called_as(name: &str) -> bool {
+    let own = std::env::current_exe();
+    own.is_ok_and(|path| path.file_name().is_some_and(|own| own == name))
 }
 
 async fn run(args: &Args) -> Result<ExitCode, Failure> {

@@ -8,7 +8,6 @@ use std::time::Duration;
 use http::Method;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
-use tokio_postgres::NoTls;
 use waangu_api::types::{CreateTenant, CreateUser, UserView};
 use waangu_api::{Client, ClientError};
 use waangu_kernel::Tier;
@@ -17,7 +16,8 @@ use super::FRESH;
 use super::by_hand::ByHand;
 use super::rounds::{Rounds, Samples};
 use crate::Context;
-use crate::failure::{Failure, Of as _};
+use crate::failure::Failure;
+use crate::peers::server::Server;
 use crate::platform::Platform;
 use crate::report::Report;
 use crate::scratch::Scratch;
@@ -28,11 +28,6 @@ const COUNTRY: &str = "IE";
 
 /// Longest wait for a tenant's first good answer.
 const SERVED_PATIENCE: Duration = Duration::from_secs(10);
-
-/// Settings of the server that decide what a commit costs.
-const SETTINGS: &str = "select name, current_setting(name) from unnest(array[
-    'server_version', 'fsync', 'synchronous_commit', 'full_page_writes', 'wal_level',
-    'shared_buffers']) as name";
 
 /// What takes part in a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +44,7 @@ pub(super) async fn measure(
 ) -> Result<(), Failure> {
     let scratch = Scratch::new()?;
     let (platform, _start) = Platform::start(&context.programs, &scratch, FRESH).await?;
-    look_at_server(&platform, report).await?;
+    Server::of(&platform, CELL)?.describe(report).await?;
     let hand = ByHand::prepare(&platform, CELL, &context.programs, &scratch).await;
     let mut contenders = Tier::ALL.map(Contender::Ours).to_vec();
     match &hand {
@@ -211,30 +206,6 @@ impl Act<'_> {
 
 fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
-}
-
-async fn look_at_server(platform: &Platform, report: &mut Report) -> Result<(), Failure> {
-    let cells = &platform.ready.cells;
-    let cell = cells
-        .iter()
-        .find(|cell| cell.id == CELL)
-        .ok_or_else(|| Failure::new(format!("the ready file has no cell {CELL}")))?;
-    let (client, connection) = tokio_postgres::connect(&cell.superuser_dsn, NoTls)
-        .await
-        .of(CELL)?;
-    let rows = tokio::select! {
-        rows = client.query(SETTINGS, &[]) => rows.of(CELL)?,
-        ended = connection => return Err(Failure::new(format!("{CELL}: {ended:?}"))),
-    };
-    for row in rows {
-        let name: String = row.try_get(0).of(CELL)?;
-        let name = match name.as_str() {
-            "server_version" => "PostgreSQL".to_owned(),
-            _ => name,
-        };
-        report.facts.insert(name, row.try_get(1).of(CELL)?);
-    }
-    Ok(())
 }
 
 #[cfg(test)]

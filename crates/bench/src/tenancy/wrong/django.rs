@@ -1,39 +1,30 @@
 //! The load through django-tenants behind PgBouncer in transaction mode, as many deploy it.
 //!
 //! Invariant: what can't be had here (the pooler, Python, packages) is a failure of this part only.
-//! The packages go into `target/bench-venv`, once.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use serde::Deserialize;
 use tokio::process::{Child, Command};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::{TENANTS, Tally, WORKERS};
 use crate::failure::{Failure, Of as _};
+use crate::peers::django;
+use crate::peers::python::{output, python, said, search_path};
 use crate::tenancy::stage::{PASSWORD, Stage, connect};
 
 const USER: &str = "bench_django";
 const SCRIPT: &str = include_str!("load.py");
 const SCHEMAS: &str = include_str!("schemas.sql");
 
-/// Pinned: a result names what it was measured with.
-const PACKAGES: &[&str] = &[
-    "django-tenants==4.0.1",
-    "Django==5.2.19",
-    "psycopg[binary]==3.3.9",
-];
-
 /// Server connections of the pooler.
 const CONNECTIONS: usize = 2;
 
-/// Longest time to get the packages, and to run.
-const FETCH_PATIENCE: Duration = Duration::from_mins(2);
+/// Longest time to run.
 const RUN_PATIENCE: Duration = Duration::from_mins(2);
 
 /// What was seen, and with what.
@@ -59,7 +50,7 @@ struct Printed {
 pub(super) async fn measure(stage: &Stage, requests: u32) -> Result<Found, Failure> {
     let version = said("pgbouncer", &["--version"]).await?;
     let pooler_version = version.lines().next().unwrap_or_default().to_owned();
-    let python = python().await?;
+    let python = python(django::IMPORTS, django::PACKAGES).await?;
     fill(stage).await?;
     let (mut pooler, port) = pooler(stage).await?;
     let script = stage.path("load.py");
@@ -152,51 +143,4 @@ async fn pooler(stage: &Stage) -> Result<(Child, u16), Failure> {
     }
     child.kill().await.of("pgbouncer")?;
     Err(Failure::new("pgbouncer lets nobody through"))
-}
-
-/// The interpreter of an environment with the packages, which is made if need be.
-async fn python() -> Result<PathBuf, Failure> {
-    let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/bench-venv");
-    let python = home.join("bin/python");
-    let check = "import django_tenants, psycopg";
-    if said(&python, &["-c", check]).await.is_err() {
-        let mut make = Command::new("python3");
-        make.args(["-m", "venv"]).arg(&home);
-        output(make, FETCH_PATIENCE).await?;
-        let mut fetch = Command::new(&python);
-        fetch.args(["-m", "pip", "-q", "install"]).args(PACKAGES);
-        output(fetch, FETCH_PATIENCE).await?;
-    }
-    Ok(python)
-}
-
-async fn said(program: impl AsRef<OsStr>, arguments: &[&str]) -> Result<String, Failure> {
-    let mut command = Command::new(program);
-    command.args(arguments).env("PATH", search_path());
-    output(command, Duration::from_secs(20)).await
-}
-
-/// What a program prints; it is killed when it takes too long.
-async fn output(mut command: Command, patience: Duration) -> Result<String, Failure> {
-    let name = command.as_std().get_program().display().to_string();
-    command.stdin(Stdio::null()).kill_on_drop(true);
-    let ended = timeout(patience, command.output()).await;
-    let output = ended.of(&name)?.of(&name)?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    let text = String::from_utf8_lossy(&output.stderr);
-    let last = text.lines().last().unwrap_or("no message");
-    Err(Failure::new(format!("{name}: {}: {last}", output.status)))
-}
-
-/// Debian puts the pooler where only root looks.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "programs are found where programs are found; the bench has no configuration"
-)]
-fn search_path() -> std::ffi::OsString {
-    let mut path = std::env::var_os("PATH").unwrap_or_default();
-    path.push(":/usr/sbin");
-    path
 }

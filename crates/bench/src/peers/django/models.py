@@ -1,0 +1,10 @@
+"""Tenants as django-tenants' documentation has them."""
+from django_tenants.models import DomainMixin, TenantMixin
+
+
+class Client(TenantMixin):
+    auto_create_schema = True
+
+
+class Domain(DomainMixin):
+    pass
