@@ -13,7 +13,7 @@ const BINARY: &str = "bench";
 /// What `torture` takes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Which torture: fleet
+    /// Which torture: fleet, relocation
     name: String,
     /// How long
     #[arg(long, default_value_t = 10, value_name = "N")]

@@ -18,12 +18,15 @@ mod first_run;
 mod fleet;
 mod goal;
 mod memory;
+mod moves;
 mod peers;
 mod platform;
 mod process;
 mod progress;
+mod relocation;
 mod report;
 mod scratch;
+mod shop;
 mod stats;
 mod tenancy;
 mod torture;
@@ -95,6 +98,10 @@ const BENCHES: &[Bench] = &[
     Bench {
         name: "fleet",
         measure: |context| Box::pin(fleet::measure(context)),
+    },
+    Bench {
+        name: "relocation",
+        measure: |context| Box::pin(relocation::measure(context)),
     },
     Bench {
         name: "tenancy",

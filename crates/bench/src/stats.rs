@@ -45,6 +45,13 @@ fn median(sorted: &[f64]) -> Option<f64> {
     Some(f64::midpoint(lower, upper))
 }
 
+/// The nearest-rank percentile of samples in any order; `percent` is 1 to 100.
+pub(crate) fn percentile_of(samples: &[f64], percent: usize) -> Option<f64> {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    percentile(&sorted, percent)
+}
+
 /// The nearest-rank percentile; `percent` is 1 to 100.
 fn percentile(sorted: &[f64], percent: usize) -> Option<f64> {
     let rank = (sorted.len() * percent).div_ceil(100);

@@ -10,8 +10,11 @@ use std::time::Duration;
 use crate::failure::Failure;
 use crate::progress::{line, talk};
 
+mod debris;
 mod fleet;
+mod kills;
 mod model;
+mod relocation;
 
 /// How long, and from which seed.
 #[derive(Debug, Clone, Copy)]
@@ -31,16 +34,19 @@ pub(crate) struct Outcome {
 
 /// Runs one by its name.
 pub(crate) async fn run(name: &str, ordeal: Ordeal, programs: &Path) -> Result<ExitCode, Failure> {
-    if name != "fleet" {
-        let text = format!("there is no torture `{name}`; there is fleet");
+    if !matches!(name, "fleet" | "relocation") {
+        let text = format!("there is no torture `{name}`; there is fleet, relocation");
         return Err(Failure::new(text));
     }
     talk(&format!(
-        "torture fleet for {} s from seed {}",
+        "torture {name} for {} s from seed {}",
         ordeal.length.as_secs(),
         ordeal.seed
     ));
-    let outcome = fleet::run(ordeal, programs).await?;
+    let outcome = match name {
+        "fleet" => fleet::run(ordeal, programs).await?,
+        _ => relocation::run(ordeal, programs).await?,
+    };
     for loss in &outcome.losses {
         line(&format!("lost: {loss}"));
     }

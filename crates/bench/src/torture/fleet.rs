@@ -3,13 +3,11 @@
 //! and every tenant has to be what was last acknowledged, once.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::Method;
-use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use tokio_postgres::NoTls;
@@ -17,6 +15,7 @@ use waangu_api::fleet::{FleetView, RepairView};
 use waangu_api::types::TenantView;
 use waangu_api::{Client, ClientError};
 
+use super::kills::{self, Kind, Second};
 use super::model::{Act, Fate, Ledger};
 use super::{Chance, Ordeal, Outcome};
 use crate::failure::{Failure, Of as _};
@@ -35,41 +34,6 @@ const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Acts of one worker from one deployment to the next.
 const DEPLOY_EVERY: u64 = 40;
-
-/// The second control process; killed when dropped.
-struct Second {
-    program: PathBuf,
-    config: PathBuf,
-    child: Option<Child>,
-}
-
-impl Second {
-    fn start(&mut self) -> Result<(), Failure> {
-        let mut command = Command::new(&self.program);
-        command
-            .args(["control", "--listen", "127.0.0.1:0", "--config"])
-            .arg(&self.config)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        self.child = Some(command.spawn().of(self.program.display())?);
-        Ok(())
-    }
-
-    /// Ends it the hard way; it may have ended by itself.
-    fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            drop(child.kill());
-            drop(child.wait());
-        }
-    }
-}
-
-impl Drop for Second {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
 
 /// What all share.
 struct Arena {
@@ -94,11 +58,7 @@ pub(super) async fn run(ordeal: Ordeal, programs: &Path) -> Result<Outcome, Fail
         odd: Mutex::default(),
         deployed: AtomicU64::new(0),
     };
-    let mut second = Second {
-        program: programs.join("waangu"),
-        config: scratch.path("state").join("run/control.toml"),
-        child: None,
-    };
+    let mut second = Second::new(programs, &scratch);
     second.start()?;
     let end = Instant::now() + ordeal.length;
     let workers = (0..WORKERS).map(|number| work(&arena, number, ordeal.seed, end));
@@ -230,32 +190,18 @@ async fn kill(
     let mut chance = Chance::new(seed ^ 0x6b69_6c6c);
     while Instant::now() < end {
         sleep(Duration::from_millis(500 + chance.below(3500))).await;
-        match chance.below(5) {
-            0 | 1 => signal(platform, "control", &mut chance),
+        let killed = match chance.below(5) {
+            0 | 1 => kills::kill(platform, Kind::Control, &mut chance),
             2 | 3 => {
                 second.kill();
                 second.start()?;
+                true
             }
-            _ => signal(platform, "postgres", &mut chance),
-        }
-        arena.kills.fetch_add(1, Ordering::Relaxed);
+            _ => kills::kill(platform, Kind::Postgres, &mut chance),
+        };
+        arena.kills.fetch_add(u64::from(killed), Ordering::Relaxed);
     }
     Ok(())
-}
-
-/// SIGKILL for one of the platform's own processes of this kind.
-fn signal(platform: &Platform, kind: &str, chance: &mut Chance) {
-    let mut victims = platform.family();
-    victims.retain(|process| {
-        let arguments = process.arguments();
-        match kind {
-            "control" => arguments.get(1).is_some_and(|word| word == "control"),
-            _ => arguments.iter().any(|word| word == "-D"),
-        }
-    });
-    if let Some(victim) = chance.pick(&victims) {
-        victim.signal(Signal::KILL);
-    }
 }
 
 /// Waits until nobody is behind and no rollout is on its way; says why not, if it never is.

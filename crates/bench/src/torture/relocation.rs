@@ -1,0 +1,236 @@
+//! Moves': tenants are moved to and fro between tiers and cells, in random directions, while their clerks
+//! work and control planes, gateway, modules and PostgreSQL servers are killed at random. Then everything
+//! has to settle: every acknowledged write is there once, sums hold, the tenant that nobody moved is
+//! untouched, and nothing is left behind ([`debris`]).
+
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
+use tokio::time::{Instant, sleep};
+use waangu_api::ClientError;
+use waangu_api::types::TenantView;
+
+use super::kills::{self, Kind, Second};
+use super::{Chance, Ordeal, Outcome, debris};
+use crate::failure::Failure;
+use crate::moves::{self, Target};
+use crate::platform::Platform;
+use crate::progress::talk;
+use crate::scratch::Scratch;
+use crate::shop::{Clerk, Mix, Seen, Shop, books};
+use crate::stats::Summary;
+
+const TIERS: [&str; 3] = ["shared", "schema", "dedicated"];
+
+/// Tenants that are moved. One more never is.
+const MOVED: usize = 3;
+
+/// Clerks of each tenant.
+const CLERKS: u64 = 2;
+
+/// Each clerk's pace.
+const INTERVAL: Duration = Duration::from_millis(40);
+
+/// Longest time that a move may take while everything is killed around it, and afterwards.
+const PATIENCE: Duration = Duration::from_mins(3);
+
+/// A country whose tenants may live in every cell.
+const COUNTRY: &str = "SN";
+
+struct Arena<'a> {
+    platform: &'a Platform,
+    cells: Vec<&'a str>,
+    end: Instant,
+    seed: u64,
+    moves: AtomicU64,
+    undone: AtomicU64,
+    kills: AtomicU64,
+    /// How long acts took, in milliseconds.
+    took: Mutex<Vec<f64>>,
+    /// What should not have happened.
+    odd: Mutex<Vec<String>>,
+}
+
+pub(super) async fn run(ordeal: Ordeal, programs: &Path) -> Result<Outcome, Failure> {
+    let scratch = Scratch::new()?;
+    let arguments = ["--http-port", "0", "--move-grace", "0"];
+    let (platform, _start) = Platform::start(programs, &scratch, &arguments).await?;
+    let mut shops = Vec::new();
+    for number in 0..=MOVED {
+        let tier = TIERS.get(number % TIERS.len()).copied().unwrap_or("shared");
+        let slug = format!("shop-{number}");
+        shops.push(Shop::open(&platform, &slug, COUNTRY, tier).await?);
+    }
+    let mut clerks = Vec::new();
+    for shop in &shops {
+        let hired = (0..CLERKS).map(|n| Clerk::hire(shop, n, Mix::Everything, ordeal.seed));
+        clerks.push(try_join_all(hired).await?);
+    }
+    let mut second = Second::new(programs, &scratch);
+    second.start()?;
+    let arena = Arena {
+        platform: &platform,
+        cells: platform
+            .ready
+            .cells
+            .iter()
+            .map(|cell| cell.id.as_str())
+            .collect(),
+        end: Instant::now() + ordeal.length,
+        seed: ordeal.seed,
+        moves: AtomicU64::new(0),
+        undone: AtomicU64::new(0),
+        kills: AtomicU64::new(0),
+        took: Mutex::default(),
+        odd: Mutex::default(),
+    };
+    let resting = shops.last().ok_or_else(|| Failure::new("no shop"))?;
+    let before = placement(resting).await?;
+    let moving = shops.iter().take(MOVED).enumerate();
+    let working = clerks.iter_mut().flatten();
+    let (worked, moved, killed) = tokio::join!(
+        try_join_all(working.map(|clerk| work(&arena, clerk))),
+        try_join_all(moving.map(|(number, shop)| shift(&arena, shop, number))),
+        kill(&arena, &mut second),
+    );
+    worked.and(moved).and(killed)?;
+    talk("comparing the clerks' notes with the rows");
+    second.kill();
+    let mut losses = arena.odd.lock().map(|odd| odd.clone()).unwrap_or_default();
+    for (shop, clerks) in shops.iter().zip(&clerks) {
+        debris::wait_until_up(&platform, shop).await?;
+        losses.extend(books::compare(&platform.ready, clerks).await?);
+    }
+    let after = placement(resting).await?;
+    if before != after {
+        losses.push(format!(
+            "nobody moved {}: {before}, now {after}",
+            resting.slug
+        ));
+    }
+    losses.extend(debris::left(&platform, &shops).await?);
+    tell(&arena);
+    let operations = arena.took.lock().map_or(0, |took| took.len());
+    let outcome = Outcome {
+        operations: u64::try_from(operations).unwrap_or(0) + arena.moves.load(Ordering::Relaxed),
+        kills: arena.kills.load(Ordering::Relaxed),
+        losses,
+    };
+    drop(second);
+    platform.stop().await?;
+    scratch.remove()?;
+    Ok(outcome)
+}
+
+async fn placement(shop: &Shop) -> Result<String, Failure> {
+    let view: TenantView = shop.admin().get(&format!("/tenants/{}", shop.slug)).await?;
+    Ok(books::place(&view.placement))
+}
+
+async fn work(arena: &Arena<'_>, clerk: &mut Clerk<'_>) -> Result<(), Failure> {
+    let see = |seen: Seen| {
+        if let Ok(mut took) = arena.took.lock() {
+            took.push(seen.took.as_secs_f64() * 1000.0);
+        }
+    };
+    clerk
+        .work(INTERVAL, || Instant::now() < arena.end, see)
+        .await
+}
+
+/// Moves one tenant again and again, mostly to somewhere else.
+async fn shift(arena: &Arena<'_>, shop: &Shop, number: usize) -> Result<(), Failure> {
+    let number = u64::try_from(number).unwrap_or(0);
+    let mut chance = Chance::new(arena.seed ^ number.wrapping_mul(0x9fb2_1c65_1e98_df25));
+    let mut asked = 0_u64;
+    while Instant::now() < arena.end {
+        sleep(Duration::from_millis(chance.below(1500))).await;
+        let target = Target {
+            tier: chance.pick(&TIERS).copied().unwrap_or("shared"),
+            cell: chance.pick(&arena.cells).copied().unwrap_or_default(),
+        };
+        asked += 1;
+        let key = format!("move-{}-{asked}", shop.slug);
+        let Some(id) = ask(arena, shop, target, &key).await? else {
+            continue;
+        };
+        let moved = moves::follow(shop.admin(), &shop.slug, &id, PATIENCE).await?;
+        arena.moves.fetch_add(1, Ordering::Relaxed);
+        if !moved.is_done() {
+            arena.undone.fetch_add(1, Ordering::Relaxed);
+            talk(&format!("{} {}: {}", shop.slug, moved.state, moved.view));
+        }
+    }
+    Ok(())
+}
+
+/// Asks until there is an answer. Nothing where the tenant is there already.
+async fn ask(
+    arena: &Arena<'_>,
+    shop: &Shop,
+    target: Target<'_>,
+    key: &str,
+) -> Result<Option<String>, Failure> {
+    let begun = Instant::now();
+    loop {
+        let why = match moves::ask(shop.admin(), &shop.slug, target, key).await {
+            Ok(id) => return Ok(Some(id)),
+            Err(ClientError::Refused(problem)) if problem.code == "already-there" => {
+                return Ok(None);
+            }
+            Err(ClientError::Refused(problem)) if problem.status < 500 => {
+                let text = format!("{} to {target:?}: {}", shop.slug, problem.detail);
+                if let Ok(mut odd) = arena.odd.lock() {
+                    odd.push(text);
+                }
+                return Ok(None);
+            }
+            Err(error) => error,
+        };
+        if begun.elapsed() > PATIENCE {
+            return Err(Failure::new(format!("{}: {why}", shop.slug)));
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn kill(arena: &Arena<'_>, second: &mut Second) -> Result<(), Failure> {
+    let mut chance = Chance::new(arena.seed ^ 0x6b69_6c6c);
+    while Instant::now() < arena.end {
+        sleep(Duration::from_millis(500 + chance.below(4000))).await;
+        let kind = match chance.below(8) {
+            0 | 1 => Kind::Control,
+            2 => Kind::Gateway,
+            3 => Kind::Module,
+            4 | 5 => Kind::Postgres,
+            _ => {
+                second.kill();
+                second.start()?;
+                arena.kills.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
+        };
+        let killed = kills::kill(arena.platform, kind, &mut chance);
+        arena.kills.fetch_add(u64::from(killed), Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+fn tell(arena: &Arena<'_>) {
+    let took = arena
+        .took
+        .lock()
+        .map(|took| took.clone())
+        .unwrap_or_default();
+    let (moves, undone) = (&arena.moves, &arena.undone);
+    let slowest = Summary::of(&took).map_or(0.0, |summary| summary.max);
+    talk(&format!(
+        "{} moves, of which {} were given up; slowest of {} writes: {slowest:.0} ms, outages included",
+        moves.load(Ordering::Relaxed),
+        undone.load(Ordering::Relaxed),
+        took.len(),
+    ));
+}
