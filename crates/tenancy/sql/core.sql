@@ -6,6 +6,8 @@
 --   * the seal can be set only by `enter`, and `enter` accepts only a proof that the gateway made;
 --   * a row can be written only if the proof said so, whatever became of the transaction's settings;
 --   * without a seal every tenant table is empty, and nothing can be written;
+--   * no function lets a query change the session: what it has cached (plans, times that were read in
+--     some time zone) would serve the next tenant, and no RESET takes that back;
 --   * a proof for a subtree seals only sessions of a `_tree` login, which no other proof seals.
 --
 -- The seal is a pair of sequences that modules may read (`currval`) but not set: `setval` on an
@@ -77,7 +79,8 @@ return (date_part('epoch', now()) * 1000000)::bigint;
 create function waangu.enter(p_claims text, p_kid integer, p_mac text) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
 declare
-    v_claim text[] := string_to_array(p_claims, '|');
+    -- What no gateway makes is not even taken apart: its lock would be held for as long as that takes.
+    v_claim text[] := case when octet_length(p_claims) <= 1024 then string_to_array(p_claims, '|') end;
     v_tenant bigint := v_claim[3];
     v_access text := v_claim[6];
     -- Writers hold this until they end, so that a relocation can wait for the last of them. Before
@@ -96,9 +99,9 @@ begin
       left join waangu.home h on h.tenant_id = v_tenant
      where k.kid = p_kid and k.not_after > now();
     if v_ipad is null
+       or v_claim[1] is distinct from 'v1'
        or encode(sha256(v_opad || sha256(v_ipad || convert_to(p_claims, 'UTF8'))), 'hex')
           is distinct from p_mac
-       or v_claim[1] is distinct from 'v1'
        or v_claim[2] is distinct from session_user::text
        or v_claim[5]::bigint < date_part('epoch', clock_timestamp())
        or (v_access = 't') is distinct from session_user::text like 'waangu\_%\_tree'
@@ -178,11 +181,17 @@ end $$;
 -- tenant that is on its way between two places is never counted twice, and one that is missing is
 -- known by name.
 create function waangu.visit(p_tenants bigint[]) returns bigint[]
-language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
 begin
     perform set_config('app.visit', p_tenants::text, true);
     return waangu.subtree();
 end $$;
+
+-- Has this transaction look up names in a schema. One name, so PostgreSQL's own come first as ever. No
+-- setting of its own, which would end with the function and take this one along.
+create function waangu.path(p_schema text) returns text
+language sql volatile security definer
+return pg_catalog.set_config('search_path', pg_catalog.quote_ident(p_schema), true);
 
 -- The tenant of this transaction, or null. The body is parsed once and its operators are bound by
 -- OID, so a search_path set by an attacker changes nothing; the planner inlines it.
@@ -222,7 +231,7 @@ begin
     loop
         execute format('alter table %s no force row level security', v_table);
     end loop;
-    perform set_config('search_path', quote_ident(p_schema), true);
+    execute 'set local search_path = ' || quote_ident(p_schema);
     execute p_sql;
     -- A deferred trigger would run at COMMIT, with the administrator's rights.
     set constraints all immediate;
@@ -233,12 +242,13 @@ alter function waangu.enter(text, integer, text) owner to waangu_context;
 alter function waangu.enter_tree(bigint, text, text) owner to waangu_context;
 alter function waangu.subtree() owner to waangu_context;
 alter function waangu.visit(bigint[]) owner to waangu_context;
+alter function waangu.path(text) owner to waangu_context;
 alter function waangu.tenant() owner to waangu_context;
 alter function waangu.writer() owner to waangu_context;
 alter function waangu.migrate(text, text) owner to waangu_owner;
 revoke execute on all functions in schema waangu from public;
 grant execute on function waangu.transaction_time(), waangu.enter(text, integer, text), waangu.tenant()
-    , waangu.writer()
+    , waangu.writer(), waangu.path(text)
    to waangu_module, waangu_tree;
 grant execute on function waangu.subtree(), waangu.visit(bigint[]) to waangu_tree;
 -- Row policies are evaluated as the table's reader; FORCE makes the owner one too.
@@ -249,7 +259,10 @@ grant select on sequence waangu.seal_tenant, waangu.seal_time to waangu_owner;
 -- Whose statements others see, whose queries they can stop, and what they can leave behind. A writer's
 -- advisory lock has its tenant's number, so the locks tell who works right now. A connection's prepared
 -- statements and cursors show the text of those that served other tenants.
+-- A query must not change its session either: SET is a command of its own, which a pool can tell by its
+-- first word, and `set_config` hides anywhere.
 revoke select on pg_stat_activity, pg_locks, pg_prepared_statements, pg_cursors from public;
+revoke update on pg_settings from public;
 -- By name, because signatures differ from version to version.
 do $$
 declare
@@ -261,10 +274,12 @@ begin
            and (p.proname in ('pg_stat_get_activity', 'pg_stat_get_backend_activity', 'pg_lock_status'
                             , 'pg_prepared_statement', 'pg_cursor', 'pg_cancel_backend'
                             , 'pg_terminate_backend', 'pg_notify', 'pg_logical_emit_message'
-                            , 'lo_create', 'lo_creat', 'lo_from_bytea', 'lo_import')
+                            , 'lo_create', 'lo_creat', 'lo_from_bytea', 'lo_import'
+                            , 'set_config', 'setseed')
                 or p.proname ~ '^pg_(try_)?advisory_(xact_)?lock(_shared)?$')
     loop
         execute format('revoke execute on function %s from public', v_function);
     end loop;
 end $$;
-grant execute on function pg_try_advisory_xact_lock_shared(bigint) to waangu_context;
+grant execute on function pg_try_advisory_xact_lock_shared(bigint), set_config(text, text, boolean)
+   to waangu_context;

@@ -8,8 +8,8 @@
 //! - a free place goes to the tenant that holds the fewest ([`queue`]), and nobody waits longer than
 //!   its deadline;
 //! - a tenant gets a connection that served it last, if there is one (affinity);
-//! - no tenant meets another's traces: role and settings are taken back as a transaction ends
-//!   ([`crate::tx`]), and after a statement that may leave more ([`trace`]) the connection is closed;
+//! - no tenant meets another's traces: after a statement that may leave some ([`trace`]) the
+//!   connection is closed;
 //! - from [`Pools::guarded`] no connection is lent to a database whose isolation has drifted.
 //!
 //! External poolers: session mode only. The seal is bound to the connection, so a pooler that changes

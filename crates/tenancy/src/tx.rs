@@ -4,8 +4,7 @@
 //! - it is sealed by `waangu.enter` with a proof that this process could not have made;
 //! - BEGIN, `enter`, the search path, the first statement and, if it is the only one, COMMIT leave in
 //!   one flight: the context costs no round trip;
-//! - the message that ends it also takes back what its statements set for the session; a connection
-//!   on which more may have been left is closed ([`crate::pools`]);
+//! - a connection on which its statements may have left something is closed ([`crate::pools`]);
 //! - dropped without [`TenantTx::commit`], it is rolled back before its connection is lent again;
 //!   dropped in the middle of a statement (a cancelled request, a panic, the deadline), the statement
 //!   is cancelled and the connection closed, because a late cancel could hit the next borrower;

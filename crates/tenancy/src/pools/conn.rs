@@ -28,7 +28,7 @@ const MAX_SCHEMAS: usize = 200;
 const MAX_STATEMENTS: usize = 500;
 
 const ENTER: &str = "select waangu.enter($1, $2, $3)";
-const PATH: &str = "select pg_catalog.set_config('search_path', $1, true)";
+const PATH: &str = "select waangu.path($1)";
 
 /// An open connection.
 pub(crate) struct Conn {

@@ -14,12 +14,11 @@ use crate::pools::conn::Conn;
 
 const BEGIN: &str = "begin";
 
-/// Ends a transaction, and takes back what its statements may have set for the session: role and
-/// settings. What this does not take back costs the connection ([`crate::pools`]). In one message,
-/// because each costs more than both commands.
-const COMMIT: &str = "commit; reset role; reset all";
+/// Ends a transaction. Nothing of the session has to be taken back: what can change a role or a setting
+/// costs the connection ([`crate::pools`]), and queries can't since `core.sql` took away `set_config`.
+const COMMIT: &str = "commit";
 
-/// The same without the transaction's changes.
+/// The same without the transaction's changes; nobody waits for it, so it takes back what it can.
 pub(super) const ROLL_BACK: &str = "rollback; reset role; reset all";
 
 /// Where a flight failed.

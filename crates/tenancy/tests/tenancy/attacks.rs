@@ -7,7 +7,7 @@ use waangu_testkit::connect;
 use crate::support::{Home, enter, module};
 
 /// Statements of an attacker who has the module's password. Each must be refused by PostgreSQL.
-const REFUSED: [&str; 54] = [
+const REFUSED: [&str; 59] = [
     // The keys, the fence and the seal.
     "select * from waangu.context_key",
     "select * from waangu.home",
@@ -56,6 +56,12 @@ const REFUSED: [&str; 54] = [
     "copy product (tenant_id, id, name) from program 'true'",
     "select pg_read_file('PG_VERSION')",
     "set session_replication_role = replica",
+    // The session beyond the transaction.
+    "select set_config('jit', 'on', false)",
+    "select pg_catalog.set_config('role', 'waangu_module', true)",
+    "select query_to_xml('select set_config(''jit'', ''on'', false)', true, false, '')",
+    "update pg_settings set setting = 'on' where name = 'jit'",
+    "select setseed(0.5)",
     // Other sessions.
     "select pg_terminate_backend(pg_backend_pid())",
     "select pg_cancel_backend(pg_backend_pid())",

@@ -2,9 +2,17 @@
 
 use waangu_identity::proof::Access;
 use waangu_kernel::placement::Tier;
-use waangu_tenancy::{TenantTx, constraint, sql_state};
+use waangu_tenancy::{Limits, TenantTx, constraint, sql_state};
 
 use crate::support::{Home, TABLE_NAMES, code, count, enter, module, state};
+
+/// Takes the defence against hidden settings away, in one database.
+const SET_CONFIG_FOR_ALL: &str = "
+    grant execute on function set_config(text, text, boolean) to public;
+    grant update on pg_settings to public";
+const SET_CONFIG_FOR_NOBODY: &str = "
+    revoke execute on function set_config(text, text, boolean) from public;
+    revoke update on pg_settings from public";
 
 /// The first promise of the platform: a client reads its own rows and nobody else's.
 #[tokio::test]
@@ -77,13 +85,16 @@ async fn without_context_every_table_is_empty_and_closed() {
     }
 }
 
-/// Logs and people read `app.current_tenant`; if setting it gave rows, so would any SQL injection.
+/// Logs and people read `app.current_tenant`; if setting it gave rows, so would any SQL injection. Not
+/// even where somebody has given `set_config` back.
 #[tokio::test]
 async fn setting_the_tenant_by_hand_gives_nothing() {
-    let one = Home::new(Tier::Shared).await;
+    let one = Home::new(Tier::Schema).await;
     let two = one.neighbour().await;
     one.stock_up(1, "of one").await;
     two.stock_up(1, "of two").await;
+    let admin = one.superuser().await;
+    admin.batch_execute(SET_CONFIG_FOR_ALL).await.unwrap();
     let set = format!(
         "select set_config('app.current_tenant', '{}', true)",
         two.tenant.number()
@@ -162,23 +173,9 @@ async fn the_next_borrower_meets_no_trace() {
     one.stock_up(1, "of one").await;
     two.stock_up(1, "of two").await;
     for poison in [
-        "select set_config('app.current_tenant', $1, false)",
-        "select set_config('stash.rows', name || $1, false) from product",
-        "select set_config('search_path', $1, false)",
-        "select set_config('statement_timeout', '1', false) where $1 <> ''",
-    ] {
-        let mut tx = one.write().await;
-        let number = one.tenant.number().to_string();
-        tx.query(poison, &[&number]).await.unwrap();
-        tx.commit().await.unwrap();
-        assert_eq!(two.names().await, ["of two"], "{poison}");
-        let mut tx = two.write().await;
-        let stash = "select coalesce(current_setting('stash.rows', true), '')";
-        let row = tx.query_opt(stash, &[]).await.unwrap().unwrap();
-        assert_eq!(row.get::<_, &str>(0), "", "{poison}");
-    }
-    for poison in [
         "set role waangu_module",
+        "set timezone = 'Pacific/Kiritimati'",
+        "reset all",
         "declare c cursor with hold for select * from product",
         "listen planted",
         "prepare planted as select 1",
@@ -202,6 +199,96 @@ async fn the_next_borrower_meets_no_trace() {
         );
         assert!(row.get::<_, bool>(1), "{poison}");
     }
+}
+
+/// A query that changes the session is not told from any other. What was read meanwhile – here the
+/// constant of a prepared statement, in the attacker's time zone – would be the next tenant's wrong answer.
+#[tokio::test]
+async fn no_query_changes_what_the_next_tenant_meets() {
+    let poisons = [
+        "select set_config('timezone', 'Pacific/Kiritimati', false)",
+        "with s as materialized (select set_config('timezone', 'Pacific/Kiritimati', false)) table s",
+        "update pg_settings set setting = 'Pacific/Kiritimati' where name = 'TimeZone'",
+    ];
+    for poison in poisons {
+        let one = Home::new(Tier::Schema).await;
+        let two = one.neighbour().await;
+        let admin = one.superuser().await;
+        let limits = Limits {
+            per_cell: 1,
+            ..Limits::default()
+        };
+        for (grants, refused) in [(SET_CONFIG_FOR_ALL, false), (SET_CONFIG_FOR_NOBODY, true)] {
+            admin.batch_execute(grants).await.unwrap();
+            let pools = one.cell.limited_pools(&module("stock"), limits);
+            let mut tx = TenantTx::begin(&pools, &one.context(Access::Write))
+                .await
+                .unwrap();
+            let done = tx.query(poison, &[]).await;
+            if refused {
+                let fault = done.unwrap_err();
+                assert_eq!(sql_state(&fault), Some("42501"), "{poison}");
+                drop(tx);
+            } else {
+                done.unwrap();
+                hour(&mut tx).await;
+                tx.commit().await.unwrap();
+            }
+            let mut tx = TenantTx::begin(&pools, &two.context(Access::Read))
+                .await
+                .unwrap();
+            let wrong = hour(&mut tx).await != "0";
+            assert_eq!(wrong, !refused, "{poison}");
+            assert_eq!(pools.stats()[0].1.opened, 1, "{poison}: one connection");
+        }
+    }
+}
+
+/// The hour of a time that a statement holds as a constant.
+async fn hour(tx: &mut TenantTx) -> String {
+    let sql = "select extract(hour from '2026-01-01'::timestamptz at time zone
+                   (select reset_val from pg_settings where name = 'TimeZone'))::text";
+    let row = tx.query_opt(sql, &[]).await.expect("ask the hour");
+    row.expect("an hour").get(0)
+}
+
+/// `random()` that starts where the last tenant said is known to it in advance.
+#[tokio::test]
+async fn no_query_sows_what_the_next_tenant_draws() {
+    let one = Home::new(Tier::Schema).await;
+    let admin = one.superuser().await;
+    let outsider = one.outsider().await;
+    let sow = "select setseed(0.5)";
+    let give = "grant execute on function setseed(double precision) to public";
+    admin.batch_execute(give).await.unwrap();
+    let mut drawn = Vec::new();
+    for _ in 0..2 {
+        outsider.batch_execute(sow).await.unwrap();
+        outsider.batch_execute("reset all").await.unwrap();
+        let row = outsider.query_one("select random()", &[]).await.unwrap();
+        drawn.push(row.get::<_, f64>(0).to_bits());
+    }
+    assert_eq!(drawn[0], drawn[1], "it works where it is allowed");
+    let take = "revoke execute on function setseed(double precision) from public";
+    admin.batch_execute(take).await.unwrap();
+    assert_eq!(state(outsider.batch_execute(sow).await), "42501");
+}
+
+/// A schema-tier tenant's names are looked up in its own schema, by a function that everybody may call:
+/// it must not make other names stand before PostgreSQL's, nor outlive the transaction.
+#[tokio::test]
+async fn a_search_path_is_one_schema_for_one_transaction() {
+    let home = Home::new(Tier::Shared).await;
+    let outsider = home.outsider().await;
+    outsider.batch_execute("begin").await.unwrap();
+    let path = "select waangu.path('waangu, pg_catalog')";
+    outsider.batch_execute(path).await.unwrap();
+    let show = "select current_setting('search_path')";
+    let row = outsider.query_one(show, &[]).await.unwrap();
+    assert_eq!(row.get::<_, &str>(0), "\"waangu, pg_catalog\"");
+    outsider.batch_execute("commit").await.unwrap();
+    let row = outsider.query_one(show, &[]).await.unwrap();
+    assert_eq!(row.get::<_, &str>(0), "stock");
 }
 
 /// What one tenant's statement said is another tenant's data.

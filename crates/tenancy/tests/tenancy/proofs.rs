@@ -1,9 +1,12 @@
 //! What `waangu.enter` accepts: a fresh proof for this login, tenant, epoch and kind of access.
 
+use std::pin::pin;
+
+use tokio_postgres::Client;
 use waangu_identity::proof::{Access, ProofClaims};
 use waangu_identity::{ContextKey, Proof, RequestContext};
 use waangu_kernel::placement::Tier;
-use waangu_kernel::{Clock as _, SystemClock};
+use waangu_kernel::{Clock as _, RequestId, SystemClock, UserId};
 use waangu_tenancy::{HomeState, TenantTx, sql_state};
 
 use crate::support::{Home, code, count, enter, state};
@@ -29,6 +32,7 @@ async fn forged_and_altered_proofs_are_refused() {
         }),
         with_proof(&good, |proof| proof.claims.push('x')),
         with_proof(&good, |proof| proof.claims = String::new()),
+        with_proof(&good, |proof| proof.claims.push_str(&"|".repeat(2000))),
         with_proof(&good, |proof| proof.kid = 99),
     ];
     for context in forged {
@@ -151,12 +155,8 @@ async fn a_savepoint_does_not_turn_reading_into_writing() {
     let home = Home::new(Tier::Shared).await;
     home.stock_up(1, "kept").await;
     let number = home.tenant.number();
-    let set = format!("select set_config('app.current_tenant', '{number}', true)");
-    for sql in [
-        "update product set name = 'changed'",
-        "delete from product",
-        "update product set name = 'x' where set_config('transaction_read_only', 'on', true) = 'on'",
-    ] {
+    let set = format!("set local app.current_tenant = '{number}'");
+    for sql in ["update product set name = 'changed'", "delete from product"] {
         let outsider = home.outsider().await;
         outsider.batch_execute("begin; savepoint s").await.unwrap();
         enter(&outsider, &home.context(Access::Read)).await.unwrap();
@@ -168,6 +168,54 @@ async fn a_savepoint_does_not_turn_reading_into_writing() {
         assert_eq!(state(outsider.execute(insert, &[&number]).await), "42501");
     }
     assert_eq!(home.names().await, ["kept"]);
+}
+
+/// A claim of many megabytes takes PostgreSQL a second to look at: with the lock of the tenant that it
+/// names in hand, it would hold off that tenant's relocation for as long.
+#[tokio::test]
+async fn a_claim_that_no_gateway_makes_locks_nobody() {
+    let home = Home::new(Tier::Dedicated).await;
+    let mut longest = claims(&home, "waangu_stock", i64::MAX, i64::MAX);
+    let (login, actor) = ("x".repeat(63), UserId::generate().to_string());
+    let request = RequestId::generate().to_string();
+    longest.login = &login;
+    (longest.actor, longest.request) = (&actor, &request);
+    let genuine = home.cell.key.prove(&longest).claims.len();
+    assert!(
+        genuine < 512,
+        "the bound in core.sql is too near: {genuine}"
+    );
+
+    let number = home.tenant.number();
+    let huge = "x".repeat(20_000_000);
+    let claims = format!("v1|waangu_stock|{number}|1|9999999999|w|a|{huge}");
+    let admin = home.superuser().await;
+    let unbounded = "do $$ begin execute replace(pg_get_functiondef(
+                         'waangu.enter(text, integer, text)'::regprocedure), '1024', '1000000000'); end $$";
+    let bounded = unbounded.replace("'1024', '1000000000'", "'1000000000', '1024'");
+    for (make, locks) in [(unbounded, true), (&*bounded, false)] {
+        admin.batch_execute(make).await.unwrap();
+        let outsider = home.outsider().await;
+        let sql = format!("select waangu.enter('{claims}', 1, 'x')");
+        let mut entering = pin!(outsider.batch_execute(&sql));
+        let mut seen = 0;
+        let entered = loop {
+            tokio::select! {
+                entered = &mut entering => break entered,
+                held = is_held(&admin, number) => seen += u32::from(held),
+            }
+        };
+        assert_eq!(state(entered), "42501");
+        assert_eq!(seen > 0, locks, "seen {seen} times");
+    }
+}
+
+/// Whether somebody holds a tenant's lock.
+async fn is_held(admin: &Client, tenant: i64) -> bool {
+    let sql = "select exists (select from pg_locks
+                               where locktype = 'advisory' and objid::bigint = $1)";
+    let row = admin.query_one(sql, &[&tenant]).await;
+    row.expect("look at the locks").get(0)
 }
 
 /// An old snapshot shows the tenant where it was before it moved: writes would go to the old place.

@@ -37,6 +37,10 @@ const LIMITS: &[(&str, &str)] = &[
         "the number of whoever entered last; a number opens nothing",
     ),
     (
+        "select random()",
+        "what it draws tells what the connection's next tenant draws; secrets come from gen_random_uuid()",
+    ),
+    (
         "select nspname from pg_namespace",
         "numbers of the tenants that share a bucket database",
     ),

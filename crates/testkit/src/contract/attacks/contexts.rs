@@ -20,16 +20,16 @@ pub(super) const ATTACKS: &[Attack] = &[
             "the tenant set by hand",
             Counts,
             BARE_SETTING,
-            &[
-                "select set_config('app.current_tenant', '{b}', true)",
-                COUNT,
-            ],
+            &["set local app.current_tenant = '{b}'", COUNT],
         )
     },
     attack(
         "the tenant set in the same statement",
         Counts,
-        BARE_SETTING,
+        "alter policy tenant on {table} using (tenant_id =
+             nullif(current_setting('app.current_tenant', true),
+             '')::bigint); grant execute on function set_config(text, text,
+             boolean) to {login}",
         &[
             "select (select count(*) from {table} where tenant_id = {b} and
              s.t = '{b}') from (select set_config('app.current_tenant',
@@ -67,8 +67,8 @@ pub(super) const ATTACKS: &[Attack] = &[
              to waangu_module",
         &[
             "select setval('waangu.seal_time', waangu.transaction_time() *
-             2), setval('waangu.seal_tenant', {b}) ,
-             set_config('app.current_tenant', '{b}', true)",
+             2), setval('waangu.seal_tenant', {b})",
+            "set local app.current_tenant = '{b}'",
             COUNT,
         ],
     ),

@@ -69,6 +69,32 @@ pub(super) const ATTACKS: &[Attack] = &[
         "grant execute on function lo_from_bytea(oid, bytea) to waangu_module",
         &["select lo_from_bytea(0, 'x')"],
     ),
+    // A query that changes the session, which no pool can tell from another.
+    attack(
+        "a setting by set_config",
+        Succeeds,
+        "grant execute on function set_config(text, text, boolean) to public",
+        &["select set_config('jit_above_cost', '0', false)"],
+    ),
+    attack(
+        "a setting by way of pg_settings",
+        Succeeds,
+        "grant execute on function set_config(text, text, boolean) to {login};
+             grant update on pg_settings to {login}",
+        &["update pg_settings set setting = '0' where name = 'jit_above_cost'"],
+    ),
+    attack(
+        "a setting from within a query in a text",
+        Succeeds,
+        "grant execute on function set_config(text, text, boolean) to waangu_module",
+        &["select query_to_xml('select set_config(''jit'', ''on'', false)', true, false, '')"],
+    ),
+    attack(
+        "random() sown",
+        Succeeds,
+        "grant execute on function setseed(double precision) to {login}",
+        &["select setseed(0.5)"],
+    ),
     // Other sessions.
     attack(
         "statements in pg_stat_activity",
