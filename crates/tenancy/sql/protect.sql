@@ -84,12 +84,21 @@ with relation as (
      where p.pronamespace = to_regnamespace(quote_ident(p_schema)) and p.prosecdef
     union all
     -- What such a function leaves in the session would wait there for the next tenant: pools.rs
-    -- tells such statements by their first word, and sees only those that are sent.
-    select 7, format('function %s runs dynamic SQL or a command that outlives its transaction'
-                   , p.oid::regprocedure)
+    -- tells such statements by their first word, and sees only those that are sent. Looked for are
+    -- words that no honest code has, and words at the beginning of a command, in what is left without
+    -- strings, quoted names and comments. A body in SQL's own form (BEGIN ATOMIC) can't hold any.
+    select 7, format('function %s says "%s", which runs dynamic SQL or outlives its transaction'
+                   , p.oid::regprocedure, lower(coalesce(x.anywhere[1], x.at_start[1])))
       from pg_proc p
+         , lateral (select regexp_replace(p.prosrc
+                         , $re$\m[eE]'([^'\\]|''|\\.)*'|'([^']|'')*'|"([^"]|"")*"|--[^\n\r]*|/\*([^*]|\*+[^*/])*\*+/$re$
+                         , ' ', 'g')) s (code)
+         , lateral (select regexp_match(s.code, '\m(execute|set_config|setseed|with\s+hold)\M', 'i')
+                         , regexp_match(s.code, '(?:^|;|>>|\m(?:begin|then|else|loop)\M)\s*'
+                                   '(set|reset|do(?!\s+nothing\M)|load(?=\s*(?:;|$))|prepare|deallocate|discard|listen)\M(?!\s*:?=)', 'i')
+                   ) x (anywhere, at_start)
      where p.pronamespace = to_regnamespace(quote_ident(p_schema))
-       and p.prosrc ~* '\m(execute|prepare|deallocate|discard|listen|hold)\M'
+       and coalesce(x.anywhere, x.at_start) is not null
     union all
     -- Each permissive policy adds rows to what the others show.
     select 8, format('policy %I of table %I is not allowed in a module', p.polname, c.relname)
