@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use waangu_kernel::{CellId, Clock, Fault};
 use waangu_registry::Registry;
 use waangu_tenancy::{CellAdmin, is_unreachable};
@@ -39,7 +40,15 @@ pub(crate) struct Circuits {
     clock: Arc<dyn Clock>,
     open: Mutex<HashMap<CellId, Outage>>,
     /// Work in hand, for each cell.
-    busy: Mutex<HashMap<CellId, usize>>,
+    busy: Mutex<HashMap<CellId, Busy>>,
+}
+
+/// Work at a cell.
+struct Busy {
+    /// Workers that are at it.
+    count: usize,
+    /// When the last one came or left.
+    changed: Instant,
 }
 
 /// A place at a cell; given back when dropped.
@@ -71,7 +80,7 @@ impl Circuits {
     /// many workers already that a silent one would take the last from everybody else.
     pub(crate) fn avoided(&self, most: usize) -> Vec<CellId> {
         let busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        let full = busy.iter().filter(|(_, count)| **count >= most);
+        let full = busy.iter().filter(|(_, at)| at.count >= most);
         let mut cells: Vec<CellId> = full.map(|(cell, _)| cell.clone()).collect();
         cells.extend(self.lock().keys().cloned());
         cells
@@ -80,11 +89,25 @@ impl Circuits {
     /// Takes a place at a cell.
     pub(crate) fn enter(&self, cell: &CellId) -> Place<'_> {
         let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        *busy.entry(cell.clone()).or_default() += 1;
+        let changed = Instant::now();
+        let at = busy
+            .entry(cell.clone())
+            .or_insert(Busy { count: 0, changed });
+        *at = Busy {
+            count: at.count + 1,
+            changed,
+        };
         Place {
             circuits: self,
             cell: cell.clone(),
         }
+    }
+
+    /// Whether nobody has been at work on a cell for so long.
+    pub(crate) fn is_quiet(&self, cell: &CellId, since: Duration) -> bool {
+        let busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let quiet = |at: &Busy| at.count == 0 && at.changed.elapsed() >= since;
+        busy.get(cell).is_none_or(quiet)
     }
 
     /// Hears of a failure at a cell; says whether the cell is to blame.
@@ -157,8 +180,11 @@ impl Drop for Place<'_> {
             .busy
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = busy.get_mut(&self.cell) {
-            *count = count.saturating_sub(1);
+        if let Some(at) = busy.get_mut(&self.cell) {
+            *at = Busy {
+                count: at.count.saturating_sub(1),
+                changed: Instant::now(),
+            };
         }
     }
 }

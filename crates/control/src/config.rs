@@ -39,6 +39,8 @@ pub struct Config {
     pub auto_rollout: bool,
     /// Seconds from one look for drift at all cells to the next; 0: only when asked.
     pub repair_seconds: i64,
+    /// Databases that each cell keeps ready for dedicated tenants to come.
+    pub stock_databases: u32,
     /// The built-in directory.
     pub directory: DirectoryConfig,
 }

@@ -26,6 +26,7 @@ mod reconcile;
 mod repair;
 mod reply;
 mod server;
+mod stock;
 mod world;
 
 pub use admin::openapi;

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use waangu_kernel::{CellId, Fault, ModuleId, TenantId, fault};
 use waangu_registry::{Desired, Registry, Session, State, Tenant, Tx};
+use waangu_tenancy::admin::Place;
 use waangu_tenancy::{CellAdmin, HomeState, ModulePackage};
 
 use crate::circuits::Circuits;
@@ -46,6 +47,8 @@ pub(crate) struct Reconciler {
     pub(crate) fleet: Notify,
     /// Told when a repair was asked for.
     pub(crate) repair: Notify,
+    /// Told when a database in stock was taken.
+    pub(crate) stock: Notify,
     /// Told when an operation has moved on.
     pub(crate) progress: Notify,
 }
@@ -139,7 +142,8 @@ impl Reconciler {
             lineage,
         };
         let enabled: Vec<ModuleId> = modules.iter().map(Module::id).collect();
-        let observed = cell.observe(tenant.id, &tenant.placement, &enabled).await?;
+        let mut place = cell.place(tenant.id, &tenant.placement);
+        let observed = place.observe(&enabled).await?;
         if let Some(module) = plan::lost(&wanted, &observed) {
             return Err(fault::NAMESPACE_LOST.fault(format!(
                 "schema {} of database {} is not there any more",
@@ -152,7 +156,7 @@ impl Reconciler {
         for (done, step) in steps.into_iter().enumerate() {
             self.report(session, tenant, &step, percent(done, total))
                 .await?;
-            self.apply(cell, tenant, &wanted, modules, &step).await?;
+            self.apply(&mut place, &wanted, modules, &step).await?;
         }
         self.record(session, tenant, modules).await
     }
@@ -193,26 +197,31 @@ impl Reconciler {
 
     async fn apply(
         &self,
-        cell: &CellAdmin,
-        tenant: &Tenant,
+        place: &mut Place<'_>,
         wanted: &Wanted,
         modules: &[Module],
         step: &Step,
     ) -> Result<(), Fault> {
-        let (id, placement) = (tenant.id, &tenant.placement);
         match step {
-            Step::CreatePlace => cell.ensure_place(id, placement).await,
-            Step::SetLineage => cell.set_lineage(id, placement, &wanted.lineage).await,
+            Step::CreatePlace => {
+                let packages: Vec<_> = modules.iter().map(|module| &*module.package).collect();
+                if place.take_from_stock(&packages).await? {
+                    self.stock.notify_one();
+                    return Ok(());
+                }
+                place.ensure().await
+            }
+            Step::SetLineage => place.set_lineage(&wanted.lineage).await,
             Step::InstallModule(module) => {
                 let found = modules.iter().find(|known| known.package.id() == module);
                 let known = found.ok_or_else(|| {
                     fault::INTERNAL.fault(format!("a step for module {module}, which is off"))
                 })?;
-                cell.ensure_module(id, placement, &known.package).await
+                place.ensure_module(&known.package).await
             }
-            Step::OpenHome => cell.put_home(id, placement, HomeState::Active).await,
-            Step::CloseHome => cell.put_home(id, placement, HomeState::Suspended).await,
-            Step::RemoveData => cell.remove_tenant(id, placement).await,
+            Step::OpenHome => place.put_home(HomeState::Active).await,
+            Step::CloseHome => place.put_home(HomeState::Suspended).await,
+            Step::RemoveData => place.remove().await,
         }
     }
 

@@ -25,7 +25,7 @@ use crate::reconcile::Reconciler;
 use crate::repair;
 use crate::reply::Refusal;
 use crate::world::{self, Here};
-use crate::{admin, housekeeping, login};
+use crate::{admin, housekeeping, login, stock};
 
 /// Connections to the control database; each worker and each request in hand takes one.
 const CONNECTIONS: usize = 32;
@@ -193,6 +193,7 @@ pub async fn serve(
         work: Notify::new(),
         fleet: Notify::new(),
         repair: Notify::new(),
+        stock: Notify::new(),
         progress: Notify::new(),
     });
     let conductor = fleet::Conductor::new(Arc::clone(&reconciler), &config);
@@ -218,6 +219,8 @@ pub async fn serve(
         app.config.repair_seconds,
         stop.clone(),
     ));
+    let most = app.config.stock_databases;
+    tasks.spawn(stock::keep(Arc::clone(&reconciler), most, stop.clone()));
     watch_cells(&tasks, &reconciler, &stop);
     tasks.spawn(sweep(app.registry.clone(), stop.clone()));
     let own = reconciler.cells.values().map(Arc::clone).collect();

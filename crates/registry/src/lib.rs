@@ -31,6 +31,7 @@ mod promotions;
 mod repairs;
 mod rollouts;
 mod snapshot;
+mod stock;
 mod tenants;
 mod tree;
 mod upgrades;

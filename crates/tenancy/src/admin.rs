@@ -19,24 +19,26 @@ use std::time::Duration;
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 use postgres_protocol::password::scram_sha_256;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Config, NoTls};
+use tokio_postgres::{Config, NoTls, Row};
 use waangu_identity::ContextKey;
 use waangu_identity::proof::Access;
 use waangu_kernel::placement::SHARED_DATABASE;
 use waangu_kernel::{CellId, Fault, ModuleId, fault};
 
-use crate::error::{from_driver, is_state, unavailable};
+use crate::error::{from_driver, is_state, sql_state, unavailable};
 use crate::version;
 
 mod package;
+mod stock;
 mod survey;
 mod tenant;
 mod upgrade;
 mod upkeep;
 
 pub use package::{Migration, ModulePackage};
+pub use stock::{Recipe, StockTurn};
 pub use survey::Surveyed;
-pub use tenant::{HomeState, Observed};
+pub use tenant::{HomeState, Observed, Place};
 pub use upgrade::{UpgradeLimits, Upgraded, Upgrader};
 pub use upkeep::CellMeasure;
 
@@ -51,6 +53,9 @@ const PROBE: Duration = Duration::from_secs(3);
 
 /// Longest silence of a server that is waited for an answer: one whose machine is gone never says so.
 const SILENCE: Duration = Duration::from_secs(20);
+
+/// What the lock is called under which a cell's template and keys change.
+const PREPARE: &str = "prepare";
 
 const ROLES: &str = include_str!("../sql/roles.sql");
 const CORE: &str = include_str!("../sql/core.sql");
@@ -125,7 +130,7 @@ impl CellAdmin {
     /// `database-unavailable`; `internal` when the server is too old.
     pub async fn prepare(&self, logins: &[LoginSecret], keys: &[ContextKey]) -> Result<(), Fault> {
         // Several control planes may start at once.
-        let client = self.locked("prepare").await?;
+        let client = self.locked(PREPARE).await?;
         check_version(&client).await?;
         client.batch_execute(ROLES).await.map_err(from_driver)?;
         for login in logins {
@@ -144,7 +149,7 @@ impl CellAdmin {
     /// # Errors
     /// `database-unavailable`: then some databases may know the keys and others not.
     pub async fn replace_keys(&self, keys: &[ContextKey]) -> Result<(), Fault> {
-        let client = self.locked("prepare").await?;
+        let client = self.locked(PREPARE).await?;
         self.prepare_template(&client, keys).await?;
         self.put_keys_everywhere(keys).await
     }
@@ -154,22 +159,31 @@ impl CellAdmin {
     /// # Errors
     /// `database-unavailable`.
     pub async fn ensure_database(&self, name: &str) -> Result<(), Fault> {
-        if database_closed(&self.client("postgres").await?, name).await? {
+        let client = self.client("postgres").await?;
+        if database_closed(&client, name).await? {
             return Ok(());
         }
-        let client = self.locked(name).await?;
         if !database_exists(&client, name).await? {
             let sql = format!(
                 "create database {} template {TEMPLATE_DATABASE}",
                 quoted(name)
             );
             // The template is in use while `prepare` puts keys into it.
-            retry_in_use(&client, &sql).await?;
+            match retry_in_use(&client, &sql).await {
+                // Another worker was faster.
+                Err(fault) if is_taken(&fault) => {}
+                made => made?,
+            }
         }
-        client
-            .batch_execute(&access_sql(name))
-            .await
-            .map_err(from_driver)
+        // Two who change the rights of one database at once fail; a message is one transaction.
+        let script = format!(
+            "set local lock_timeout = '60s';
+             select pg_advisory_xact_lock(-4, hashtext({}));
+             {}",
+            package::literal(name),
+            access_sql(name)
+        );
+        client.batch_execute(&script).await.map_err(from_driver)
     }
 
     /// Drops a database, ending its connections.
@@ -240,7 +254,8 @@ impl CellAdmin {
     /// list here.
     async fn put_keys_everywhere(&self, keys: &[ContextKey]) -> Result<(), Fault> {
         let client = self.client("postgres").await?;
-        for database in self.list_databases().await? {
+        let stock = self.list_stock().await?;
+        for database in self.list_databases().await?.into_iter().chain(stock) {
             let put = self.put_keys(&database, keys).await;
             // A tenant may have been deleted meanwhile.
             if put.is_err() && database_exists(&client, &database).await? {
@@ -386,6 +401,13 @@ async fn database_closed(client: &Object, name: &str) -> Result<bool, Fault> {
     row.try_get(0).map_err(from_driver)
 }
 
+/// Whether a database of that name had been made meanwhile.
+fn is_taken(fault: &Fault) -> bool {
+    let states = [SqlState::DUPLICATE_DATABASE, SqlState::UNIQUE_VIOLATION];
+    let found = sql_state(fault);
+    states.iter().any(|state| found == Some(state.code()))
+}
+
 async fn retry_in_use(client: &Object, statement: &str) -> Result<(), Fault> {
     for _attempt in 0..50 {
         match client.batch_execute(statement).await {
@@ -434,6 +456,11 @@ fn login_sql(access: Access, group: &str, module: &ModuleId, password: &str) -> 
          alter role {name} set search_path = {module};
          grant {group} to {name}"
     )
+}
+
+/// A column of an answer.
+fn column<'r, T: crate::FromSql<'r>>(row: &'r Row, index: usize) -> Result<T, Fault> {
+    row.try_get(index).map_err(from_driver)
 }
 
 /// A quoted identifier (PostgreSQL documentation §4.1.1).

@@ -152,6 +152,9 @@ pub(crate) struct UpOptions {
     /// does; otherwise all follow at the start.
     #[arg(long)]
     pub(crate) hold_upgrades: bool,
+    /// Databases that each cell keeps ready for dedicated tenants to come.
+    #[arg(long, default_value_t = 4, value_name = "N")]
+    pub(crate) stock: u32,
     /// How long a deleted tenant's slug stays taken, in seconds.
     #[arg(long, default_value_t = 30 * 24 * 3600, value_name = "SECONDS")]
     pub(crate) name_grace: i64,

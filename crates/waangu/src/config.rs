@@ -72,6 +72,9 @@ pub(crate) struct ControlFile {
     /// Seconds from one look for drift at all cells to the next; 0: only when asked.
     #[serde(default = "hourly")]
     pub(crate) repair_seconds: i64,
+    /// Databases that each cell keeps ready for dedicated tenants to come.
+    #[serde(default)]
+    pub(crate) stock_databases: u32,
     /// A folder of module packages (`waangu-<module> package`).
     pub(crate) packages: PathBuf,
     /// The gateway's keys.
@@ -108,6 +111,7 @@ impl ControlFile {
             },
             auto_rollout: self.auto_rollout,
             repair_seconds: self.repair_seconds,
+            stock_databases: self.stock_databases,
             packages: read_packages(&self.packages)?,
             waiting: Vec::new(),
             world: self.world,

@@ -138,6 +138,7 @@ async fn start(
         port,
         name_grace_seconds: options.name_grace,
         auto_rollout: !options.hold_upgrades,
+        stock_databases: options.stock,
     };
     start_services(&layout, &programs, &modules, gateway, platform).await?;
 

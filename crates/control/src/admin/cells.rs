@@ -129,7 +129,9 @@ pub(super) async fn drain(
         Begun::Done(stored) => Ok(send(stored)),
         Begun::Fresh(change) => {
             let left = what_remains(&app, &change.tx, &id).await?;
-            Ok(send(finish(change, &id, CellState::Draining, &left).await?))
+            let stored = finish(change, &id, CellState::Draining, &left).await?;
+            app.reconciler.stock.notify_one();
+            Ok(send(stored))
         }
     }
 }
@@ -148,7 +150,9 @@ pub(super) async fn activate(
         Begun::Done(stored) => Ok(send(stored)),
         Begun::Fresh(change) => {
             let body = view(&app.config, find(&change.tx, &id).await?);
-            Ok(send(finish(change, &id, CellState::Active, &body).await?))
+            let stored = finish(change, &id, CellState::Active, &body).await?;
+            app.reconciler.stock.notify_one();
+            Ok(send(stored))
         }
     }
 }

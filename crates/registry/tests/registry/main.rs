@@ -10,6 +10,8 @@ mod migration;
 mod places;
 #[cfg(test)]
 mod rollouts;
+#[cfg(test)]
+mod stock;
 mod support;
 mod tenants;
 mod work;

@@ -3,10 +3,9 @@
 use std::collections::{HashMap, HashSet};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream, try_join};
-use tokio_postgres::Row;
 use waangu_kernel::Fault;
 
-use super::{CellAdmin, HomeState};
+use super::{CellAdmin, HomeState, column as at};
 use crate::error::from_driver;
 
 /// Databases that are looked at in the same moment.
@@ -102,8 +101,4 @@ impl CellAdmin {
         }
         tx.commit().await.map_err(from_driver)
     }
-}
-
-fn at<'r, T: crate::FromSql<'r>>(row: &'r Row, index: usize) -> Result<T, Fault> {
-    row.try_get(index).map_err(from_driver)
 }

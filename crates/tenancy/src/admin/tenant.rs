@@ -1,6 +1,6 @@
 //! What a cell must hold for one tenant: module schemas, and the home row that opens the door.
 
-use deadpool_postgres::Transaction;
+use deadpool_postgres::{Object, Transaction};
 use waangu_kernel::placement::Tier;
 use waangu_kernel::{Fault, ModuleId, Placement, TenantId};
 
@@ -40,28 +40,34 @@ pub struct Observed {
     pub lineage: Vec<i64>,
 }
 
-impl CellAdmin {
-    /// Looks at what the cell has for a tenant.
+/// A visit to a tenant's place: one connection for all that is done there. To connect to a database
+/// of its own costs more than most of what is done.
+#[derive(Debug)]
+pub struct Place<'a> {
+    admin: &'a CellAdmin,
+    tenant: TenantId,
+    placement: &'a Placement,
+    client: Option<Object>,
+}
+
+impl Place<'_> {
+    /// Looks at what the cell has for the tenant.
     ///
     /// # Errors
     /// `database-unavailable`.
-    pub async fn observe(
-        &self,
-        tenant: TenantId,
-        placement: &Placement,
-        modules: &[ModuleId],
-    ) -> Result<Observed, Fault> {
+    pub async fn observe(&mut self, modules: &[ModuleId]) -> Result<Observed, Fault> {
+        let (tenant, placement) = (self.tenant, self.placement);
         let database = placement.database(tenant);
         let mut closed = true;
         if placement.tier != Tier::Shared {
-            let client = self.client("postgres").await?;
+            let client = self.admin.client("postgres").await?;
             if !database_exists(&client, &database).await? {
                 return Ok(Observed::default());
             }
             // Its maker may have been killed before it was closed to strangers: it is not made yet.
             closed = database_closed(&client, &database).await?;
         }
-        let client = self.tenant_client(tenant, placement).await?;
+        let client = self.client().await?;
         let mut observed = Observed {
             database: closed,
             ..Observed::default()
@@ -107,13 +113,9 @@ impl CellAdmin {
     ///
     /// # Errors
     /// `database-unavailable`.
-    pub async fn set_lineage(
-        &self,
-        tenant: TenantId,
-        placement: &Placement,
-        ancestors: &[i64],
-    ) -> Result<(), Fault> {
-        let client = self.tenant_client(tenant, placement).await?;
+    pub async fn set_lineage(&mut self, ancestors: &[i64]) -> Result<(), Fault> {
+        let tenant = self.tenant;
+        let client = self.client().await?;
         let sql = "with gone as (
                        delete from waangu.closure where descendant = $1 and ancestor <> all ($2)
                    )
@@ -127,12 +129,26 @@ impl CellAdmin {
             .map_err(from_driver)
     }
 
+    /// Takes a database in stock for a dedicated tenant that has none yet; says whether there was one.
+    /// It may have some of these packages' tables already, and has no others.
+    ///
+    /// # Errors
+    /// `database-unavailable`.
+    pub async fn take_from_stock(&mut self, packages: &[&ModulePackage]) -> Result<bool, Fault> {
+        if self.placement.tier != Tier::Dedicated {
+            return Ok(false);
+        }
+        let database = self.placement.database(self.tenant);
+        self.admin.take_from_stock(packages, &database).await
+    }
+
     /// Creates the placement's database if need be.
     ///
     /// # Errors
     /// `database-unavailable`.
-    pub async fn ensure_place(&self, tenant: TenantId, placement: &Placement) -> Result<(), Fault> {
-        self.ensure_database(&placement.database(tenant)).await
+    pub async fn ensure(&mut self) -> Result<(), Fault> {
+        let database = self.placement.database(self.tenant);
+        self.admin.ensure_database(&database).await
     }
 
     /// Brings a module's schema to the package's last migration and puts the uniform rules on it.
@@ -141,15 +157,10 @@ impl CellAdmin {
     /// # Errors
     /// `module-manifest-invalid` when a migration breaks a rule of isolation; `internal` when its
     /// SQL fails; `database-unavailable`.
-    pub async fn ensure_module(
-        &self,
-        tenant: TenantId,
-        placement: &Placement,
-        package: &ModulePackage,
-    ) -> Result<(), Fault> {
+    pub async fn ensure_module(&mut self, package: &ModulePackage) -> Result<(), Fault> {
         let module = &package.manifest.id;
-        let schema = placement.schema(tenant, module);
-        let mut client = self.tenant_client(tenant, placement).await?;
+        let schema = self.placement.schema(self.tenant, module);
+        let client = self.client().await?;
         let tx = client.transaction().await.map_err(from_driver)?;
         // Two workers may bring in the first two tenants of a shared schema at once.
         tx.execute("select pg_advisory_xact_lock(-3, hashtext($1))", &[&schema])
@@ -174,29 +185,116 @@ impl CellAdmin {
     ///
     /// # Errors
     /// `database-unavailable`.
-    pub async fn put_home(
-        &self,
-        tenant: TenantId,
-        placement: &Placement,
-        state: HomeState,
-    ) -> Result<(), Fault> {
-        let client = self.tenant_client(tenant, placement).await?;
+    pub async fn put_home(&mut self, state: HomeState) -> Result<(), Fault> {
+        let (tenant, epoch) = (self.tenant, self.placement.epoch);
+        let client = self.client().await?;
         let sql = "insert into waangu.home (tenant_id, state, epoch) values ($1, $2, $3)
                    on conflict (tenant_id) do update
                    set state = excluded.state
                      , epoch = excluded.epoch
                    where waangu.home.epoch <= excluded.epoch";
         client
-            .execute(sql, &[&tenant.number(), &state.as_str(), &placement.epoch])
+            .execute(sql, &[&tenant.number(), &state.as_str(), &epoch])
             .await
             .map(drop)
             .map_err(from_driver)
     }
 
-    /// Removes everything of a tenant: its database, its schemas, or its rows in every table.
+    /// Removes everything of the tenant: its database, its schemas, or its rows in every table.
     ///
     /// # Errors
     /// `database-unavailable`.
+    pub async fn remove(&mut self) -> Result<(), Fault> {
+        self.client = None;
+        self.admin.remove_tenant(self.tenant, self.placement).await
+    }
+
+    async fn client(&mut self) -> Result<&mut Object, Fault> {
+        let database = self.placement.database(self.tenant);
+        let client = match self.client.take() {
+            Some(client) => client,
+            None if self.placement.tier == Tier::Dedicated => self.admin.visit(&database).await?,
+            None => self.admin.client(&database).await?,
+        };
+        Ok(self.client.insert(client))
+    }
+}
+
+impl CellAdmin {
+    /// A visit to a tenant's place.
+    pub fn place<'a>(&'a self, tenant: TenantId, placement: &'a Placement) -> Place<'a> {
+        Place {
+            admin: self,
+            tenant,
+            placement,
+            client: None,
+        }
+    }
+
+    /// [`Place::observe`], on a visit of its own; so are those below.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn observe(
+        &self,
+        tenant: TenantId,
+        placement: &Placement,
+        modules: &[ModuleId],
+    ) -> Result<Observed, Fault> {
+        self.place(tenant, placement).observe(modules).await
+    }
+
+    /// [`Place::set_lineage`].
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn set_lineage(
+        &self,
+        tenant: TenantId,
+        placement: &Placement,
+        ancestors: &[i64],
+    ) -> Result<(), Fault> {
+        self.place(tenant, placement).set_lineage(ancestors).await
+    }
+
+    /// [`Place::ensure`].
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn ensure_place(&self, tenant: TenantId, placement: &Placement) -> Result<(), Fault> {
+        self.place(tenant, placement).ensure().await
+    }
+
+    /// [`Place::ensure_module`].
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn ensure_module(
+        &self,
+        tenant: TenantId,
+        placement: &Placement,
+        package: &ModulePackage,
+    ) -> Result<(), Fault> {
+        self.place(tenant, placement).ensure_module(package).await
+    }
+
+    /// [`Place::put_home`].
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn put_home(
+        &self,
+        tenant: TenantId,
+        placement: &Placement,
+        state: HomeState,
+    ) -> Result<(), Fault> {
+        self.place(tenant, placement).put_home(state).await
+    }
+
+    /// [`Place::remove`].
+    ///
+    /// # Errors
+    /// The same.
     pub async fn remove_tenant(
         &self,
         tenant: TenantId,
@@ -262,18 +360,6 @@ impl CellAdmin {
                 .map_err(from_driver)?;
         }
         tx.commit().await.map_err(from_driver)
-    }
-
-    async fn tenant_client(
-        &self,
-        tenant: TenantId,
-        placement: &Placement,
-    ) -> Result<deadpool_postgres::Object, Fault> {
-        let database = placement.database(tenant);
-        match placement.tier {
-            Tier::Shared | Tier::Schema => self.client(&database).await,
-            Tier::Dedicated => self.visit(&database).await,
-        }
     }
 }
 

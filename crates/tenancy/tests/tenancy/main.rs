@@ -10,6 +10,8 @@ mod pools;
 mod preparation;
 mod proofs;
 mod provisioning;
+#[cfg(test)]
+mod stock;
 mod support;
 mod transactions;
 mod tree;

@@ -33,6 +33,7 @@ pub(crate) struct Layout<'a> {
     pub(crate) port: u16,
     pub(crate) name_grace_seconds: i64,
     pub(crate) auto_rollout: bool,
+    pub(crate) stock_databases: u32,
 }
 
 /// A module's configuration file.
@@ -90,6 +91,7 @@ impl Layout<'_> {
             directory_key: signing_key(self.state, "keys/directory.p8")?,
             auto_rollout: self.auto_rollout,
             repair_seconds: 3600,
+            stock_databases: self.stock_databases,
             packages: self.state.path("packages"),
             key_ring: self.keys.ring.clone(),
             public_keys: self.keys.public.clone(),

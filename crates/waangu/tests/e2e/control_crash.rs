@@ -7,10 +7,14 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
+use crate::stock::holds;
 use crate::support::{Folder, Platform, Session, Shop, until};
 
-/// Onboarding a dedicated tenant takes about this long, in milliseconds.
-const SPAN: u64 = 250;
+/// Onboarding a dedicated tenant takes about this long, in milliseconds, when its database is made.
+const MADE: u64 = 250;
+
+/// When its database is taken out of the stock.
+const TAKEN: u64 = 60;
 
 /// Rounds; each has its own stretch of the span. More than five would meet the supervisor's long
 /// pauses.
@@ -20,21 +24,45 @@ const ROUNDS: u64 = 5;
 /// tenant that is half there, nobody who has to be called.
 #[tokio::test]
 async fn an_onboarding_survives_the_death_of_the_control_plane() {
-    let platform = Platform::start(Folder::new(), &["--http-port", "0"]).await;
+    let platform = Platform::start(Folder::new(), &["--http-port", "0", "--stock", "0"]).await;
+    let interrupted = rounds(&platform, "made", MADE).await;
+    assert!(interrupted > 0, "every onboarding was over before the kill");
+}
+
+/// The same where the database is there already: nobody gets one that another tenant has, and none is
+/// lost between stock and tenant.
+#[tokio::test]
+async fn so_does_one_that_takes_its_database_out_of_the_stock() {
+    let platform = Platform::start(Folder::new(), &["--http-port", "0", "--stock", "5"]).await;
+    in_stock(&platform, 5).await;
+    let interrupted = rounds(&platform, "taken", TAKEN).await;
+    println!("{interrupted} of {ROUNDS} were interrupted");
+    in_stock(&platform, 5).await;
+}
+
+async fn in_stock(platform: &Platform, count: i64) {
+    for cell in &platform.ready.cells {
+        holds(platform, &cell.id, count).await;
+    }
+}
+
+/// Onboards tenants, each time with a kill somewhere in the span; says how many kills came before the
+/// tenant stood.
+async fn rounds(platform: &Platform, name: &str, span: u64) -> i32 {
     let mut interrupted = 0;
     for round in 0..ROUNDS {
-        let stretch = SPAN / ROUNDS;
+        let stretch = span / ROUNDS;
         let delay = round * stretch + RandomState::new().hash_one(round) % stretch;
-        let slug = format!("crash-{round}");
+        let slug = format!("{name}-{round}");
         println!("round {round}: killed after {delay} ms");
-        let (operation, reached) = onboard(&platform, &slug, Duration::from_millis(delay)).await;
+        let (operation, reached) = onboard(platform, &slug, Duration::from_millis(delay)).await;
         interrupted += i32::from(!reached);
-        check(&platform, &slug, &operation).await;
+        check(platform, &slug, &operation).await;
     }
-    assert!(interrupted > 0, "every onboarding was over before the kill");
     let left = "select count(*) from registry.tenant where generation > observed_generation";
     let registry = Session::open(&platform.ready.control_dsn).await;
     assert_eq!(registry.number(left).await, 0);
+    interrupted
 }
 
 /// Asks for the tenant, kills the control plane after `delay`, and follows the operation to its end;

@@ -41,8 +41,8 @@ impl Memory {
 /// How many rows there are in every table of tenants and in the registry's own.
 async fn rows(platform: &Platform) -> BTreeMap<String, i64> {
     let mut all = BTreeMap::new();
-    let databases =
-        "select datname::text from pg_database where datname like 'waangu%' and datallowconn";
+    let databases = "select datname::text from pg_database
+          where datname like 'waangu%' and datname not like 'waangu\\_stock%' and datallowconn";
     let tables = "select format('%I.%I', schemaname, tablename) from pg_tables
                    where schemaname ~ '(inventory|registry)' and tablename <> 'login_attempt'";
     for cell in &platform.ready.cells {

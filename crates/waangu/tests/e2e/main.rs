@@ -44,6 +44,8 @@ mod refusals;
 #[cfg(test)]
 mod rush;
 #[cfg(test)]
+mod stock;
+#[cfg(test)]
 mod stopping;
 #[cfg(test)]
 mod support;

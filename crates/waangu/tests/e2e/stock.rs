@@ -1,0 +1,62 @@
+//! Databases that are ready before their tenants come.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::support::{Folder, Platform, Session, Shop, until};
+
+const STOCK: &str =
+    "select count(*) from pg_database where datname ~ '^waangu_stock_[0-9a-f]{16}_'";
+
+/// Waits until a cell has so many.
+pub(crate) async fn holds(platform: &Platform, cell: &str, count: i64) {
+    let cells = &platform.ready.cells;
+    let found = cells.iter().find(|ready| ready.id == cell).unwrap();
+    let server = Session::open(&found.superuser_dsn).await;
+    let right = async || (server.number(STOCK).await == count).then_some(());
+    until(
+        "the stock is as it should be",
+        Duration::from_mins(1),
+        right,
+    )
+    .await;
+}
+
+/// A client who waits for a database waits for what could have been done the night before; and a
+/// stock on a cell that is being emptied keeps it from ever being empty.
+#[tokio::test]
+async fn a_dedicated_tenant_takes_a_ready_database() {
+    let platform = Platform::start(Folder::new(), &["--http-port", "0", "--stock", "2"]).await;
+    let cells: Vec<String> = platform
+        .ready
+        .cells
+        .iter()
+        .map(|cell| cell.id.clone())
+        .collect();
+    for cell in &cells {
+        holds(&platform, cell, 2).await;
+    }
+    let began = Instant::now();
+    let wish = json!({ "slug": "quick", "name": "quick", "country": "SN", "tier": "dedicated" });
+    let accepted = platform.change("POST", "/tenants", Some(&wish)).await;
+    println!("onboarded in {:?}", began.elapsed());
+    let home = platform
+        .operate("GET", "/tenants/quick", None)
+        .await
+        .expect(200);
+    let home = home["placement"]["cell"]
+        .as_str()
+        .unwrap_or_else(|| panic!("{accepted}"))
+        .to_owned();
+    platform.user("quick", "root", &["tenant-admin"]).await;
+    let shop = Shop::open(&platform, "quick").await;
+    shop.product("FIRST").await;
+    assert_eq!(shop.skus().await, ["FIRST"]);
+
+    holds(&platform, &home, 2).await;
+    let path = format!("/cells/{home}/drain");
+    platform.operate("POST", &path, None).await;
+    holds(&platform, &home, 0).await;
+}
