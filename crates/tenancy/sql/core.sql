@@ -10,11 +10,12 @@
 --     some time zone) would serve the next tenant, and no RESET takes that back;
 --   * a proof for a subtree seals only sessions of a `_tree` login, which no other proof seals.
 --
--- The seal is a pair of sequences that modules may read (`currval`) but not set: `setval` on an
--- unlogged sequence takes no transaction id and writes no WAL, and `currval` is local to the
--- connection. It is bound to the transaction by its start time, doubled, plus one for a writer: what
--- `enter` sets besides is undone by ROLLBACK TO SAVEPOINT, and sequences are not. A subtree is sealed
--- by a third sequence, with the other seal broken, so that the ordinary path knows nothing of it.
+-- The seal is a setting that everybody may read and only `waangu_context` may set, for one transaction:
+-- the tenant's number after `w`, `r` or `t`, as the proof said. PostgreSQL itself ends it with the
+-- transaction, or with ROLLBACK TO SAVEPOINT, and in the same moment lets go of a writer's lock. Of the
+-- settings that need a right (`roles.sql` grants it), one takes any text, is shown to everybody and does
+-- nothing unless an error arises in a C function of that name: `backtrace_functions`. A sequence, read by
+-- `currval`, would outlive both: transactions of one message have one start time to bind it to.
 
 revoke all on schema public from public;
 
@@ -56,23 +57,9 @@ create table waangu.migration (
   , primary key (schema_name, module, number)
 );
 
-create unlogged sequence waangu.seal_tenant minvalue 0 start 0;
-create unlogged sequence waangu.seal_time minvalue 0 start 0;
-create unlogged sequence waangu.seal_tree minvalue 0 start 0;
-
 alter table waangu.context_key owner to waangu_context;
 alter table waangu.home owner to waangu_context;
 alter table waangu.closure owner to waangu_context;
-alter sequence waangu.seal_tenant owner to waangu_context;
-alter sequence waangu.seal_time owner to waangu_context;
-alter sequence waangu.seal_tree owner to waangu_context;
-grant select on sequence waangu.seal_tenant, waangu.seal_time to waangu_module, waangu_tree;
-
--- This transaction's start, in microseconds since 1970. A double holds them exactly until 2255, and
--- costs a quarter of what `extract` does with its numeric.
-create function waangu.transaction_time() returns bigint
-language sql stable parallel safe
-return (date_part('epoch', now()) * 1000000)::bigint;
 
 -- Begins a tenant's transaction. Claims: v1|login|tenant|epoch|expires|r, w or t|actor|request, where
 -- t reads the tenant's whole subtree.
@@ -91,7 +78,6 @@ declare
     v_opad bytea;
     v_state text;
     v_epoch bigint;
-    v_sealed bigint;
     v_set text;
 begin
     select k.ipad, k.opad, h.state, h.epoch into v_ipad, v_opad, v_state, v_epoch
@@ -112,6 +98,10 @@ begin
     if current_setting('transaction_isolation') <> 'read committed' then
         raise insufficient_privilege using message = 'tenant context needs read committed';
     end if;
+    -- A replica's home row may be of yesterday.
+    if current_setting('transaction_read_only') = 'on' then
+        raise read_only_sql_transaction using message = 'tenant context needs the primary server';
+    end if;
     if v_access = 't' then
         perform waangu.enter_tree(v_tenant, v_claim[7], v_claim[8]);
         return;
@@ -122,14 +112,12 @@ begin
     if v_state is distinct from 'active' or v_epoch is distinct from v_claim[4]::bigint then
         raise exception using errcode = 'WG001', message = 'tenant is not here, retry';
     end if;
-    -- Assignments, because they need no plan and no executor.
-    v_sealed := setval('waangu.seal_time'
-                     , waangu.transaction_time() * 2 + (v_access = 'w')::integer);
-    v_sealed := setval('waangu.seal_tenant', v_tenant);
-    v_set := set_config('app.current_tenant', v_tenant::text, true)
+    -- An assignment, because it needs no plan and no executor.
+    v_set := set_config('backtrace_functions', v_access || v_tenant, true)
+          || set_config('app.current_tenant', v_tenant::text, true)
           || set_config('app.actor', v_claim[7], true)
           || set_config('app.request', v_claim[8], true);
-    -- For early and clear errors; last, because setval is refused in a read-only transaction.
+    -- For early and clear errors.
     if v_access <> 'w' then
         v_set := set_config('transaction_read_only', 'on', true);
     end if;
@@ -139,16 +127,12 @@ end $$;
 -- fence is the home row of each tenant below it (`subtree`).
 create function waangu.enter_tree(p_tenant bigint, p_actor text, p_request text) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
-declare
-    v_ignored bigint;
 begin
     if exists (select from waangu.home where tenant_id = p_tenant and state = 'suspended') then
         raise exception using errcode = 'WG001', message = 'tenant is not here, retry';
     end if;
-    v_ignored := setval('waangu.seal_time'::regclass, 0);
-    v_ignored := setval('waangu.seal_tenant'::regclass, p_tenant);
-    v_ignored := setval('waangu.seal_tree'::regclass, waangu.transaction_time());
-    perform set_config('app.current_tenant', p_tenant::text, true)
+    perform set_config('backtrace_functions', 't' || p_tenant, true)
+          , set_config('app.current_tenant', p_tenant::text, true)
           , set_config('app.actor', p_actor, true)
           , set_config('app.request', p_request, true)
           , set_config('transaction_read_only', 'on', true);
@@ -162,10 +146,7 @@ declare
     v_tenant bigint := nullif(current_setting('app.current_tenant', true), '')::bigint;
     v_visited bigint[] := nullif(current_setting('app.visit', true), '')::bigint[];
 begin
-    if v_tenant is null
-       or currval('waangu.seal_tree'::regclass) is distinct from waangu.transaction_time()
-       or currval('waangu.seal_tenant'::regclass) is distinct from v_tenant
-    then
+    if v_tenant is null or current_setting('backtrace_functions') is distinct from 't' || v_tenant then
         return '{}';
     end if;
     return array(select c.descendant
@@ -193,25 +174,24 @@ create function waangu.path(p_schema text) returns text
 language sql volatile security definer
 return pg_catalog.set_config('search_path', pg_catalog.quote_ident(p_schema), true);
 
--- The tenant of this transaction, or null. The body is parsed once and its operators are bound by
--- OID, so a search_path set by an attacker changes nothing; the planner inlines it.
+-- The tenant of this transaction, or null: `app.current_tenant` counts only if it says what was sealed.
+-- The body is parsed once and its operators are bound by OID, so a search_path set by an attacker changes
+-- nothing; the planner inlines it.
 create function waangu.tenant() returns bigint
 language sql volatile parallel restricted
-return case
-    when nullif(current_setting('app.current_tenant', true), '') is null then null
-    when currval('waangu.seal_time'::regclass) / 2 = waangu.transaction_time()
-     and currval('waangu.seal_tenant'::regclass)::text = current_setting('app.current_tenant', true)
-    then currval('waangu.seal_tenant'::regclass)
+return case current_setting('backtrace_functions')
+    when 'w' || current_setting('app.current_tenant', true)
+    then current_setting('app.current_tenant')::bigint
+    when 'r' || current_setting('app.current_tenant', true)
+    then current_setting('app.current_tenant')::bigint
 end;
 
 -- The same, but null unless the proof was for writing.
 create function waangu.writer() returns bigint
 language sql volatile parallel restricted
-return case
-    when nullif(current_setting('app.current_tenant', true), '') is null then null
-    when currval('waangu.seal_time'::regclass) = waangu.transaction_time() * 2 + 1
-     and currval('waangu.seal_tenant'::regclass)::text = current_setting('app.current_tenant', true)
-    then currval('waangu.seal_tenant'::regclass)
+return case current_setting('backtrace_functions')
+    when 'w' || current_setting('app.current_tenant', true)
+    then current_setting('app.current_tenant')::bigint
 end;
 
 -- Runs a module's migration as the owner of tables. A function with its owner's rights, because
@@ -237,7 +217,6 @@ begin
     set constraints all immediate;
 end $$;
 
-alter function waangu.transaction_time() owner to waangu_context;
 alter function waangu.enter(text, integer, text) owner to waangu_context;
 alter function waangu.enter_tree(bigint, text, text) owner to waangu_context;
 alter function waangu.subtree() owner to waangu_context;
@@ -247,14 +226,13 @@ alter function waangu.tenant() owner to waangu_context;
 alter function waangu.writer() owner to waangu_context;
 alter function waangu.migrate(text, text) owner to waangu_owner;
 revoke execute on all functions in schema waangu from public;
-grant execute on function waangu.transaction_time(), waangu.enter(text, integer, text), waangu.tenant()
-    , waangu.writer(), waangu.path(text)
+grant execute on function waangu.enter(text, integer, text), waangu.tenant(), waangu.writer()
+    , waangu.path(text)
    to waangu_module, waangu_tree;
 grant execute on function waangu.subtree(), waangu.visit(bigint[]) to waangu_tree;
 -- Row policies are evaluated as the table's reader; FORCE makes the owner one too.
 grant usage on schema waangu to waangu_owner;
-grant execute on function waangu.transaction_time(), waangu.tenant(), waangu.writer() to waangu_owner;
-grant select on sequence waangu.seal_tenant, waangu.seal_time to waangu_owner;
+grant execute on function waangu.tenant(), waangu.writer() to waangu_owner;
 
 -- Whose statements others see, whose queries they can stop, and what they can leave behind. A writer's
 -- advisory lock has its tenant's number, so the locks tell who works right now. A connection's prepared

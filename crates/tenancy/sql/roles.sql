@@ -8,6 +8,8 @@ begin
     if to_regrole('waangu_module') is null then create role waangu_module nologin; end if;
     if to_regrole('waangu_tree') is null then create role waangu_tree nologin; end if;
 end $$;
+-- The seal of a tenant's transaction (core.sql).
+grant set on parameter backtrace_functions to waangu_context;
 -- In these databases a login could make temporary tables and stop other sessions' queries.
 do $$
 begin

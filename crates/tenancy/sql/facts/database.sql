@@ -192,7 +192,8 @@ with role as (
          , format('select lo_unlink(%s)', oid)
       from pg_largeobject_metadata
      union all
-    select format('parameter %s', p.parname), '', format('right %s of %s', a.privilege_type, r.name), 'plain', null
+    select format('parameter %s', p.parname), '', format('right %s of %s', a.privilege_type, r.name), 'plain'
+         , format('grant %s on parameter %s to %s', a.privilege_type, p.parname, r.name)
          , format('revoke %s on parameter %s from %s', a.privilege_type, p.parname, r.name)
       from pg_parameter_acl p, aclexplode(p.paracl) a
       join role r on r.oid = a.grantee

@@ -151,7 +151,11 @@ async fn the_context_ends_with_its_transaction() {
 async fn resetting_inside_a_transaction_closes_it() {
     let home = Home::new(Tier::Shared).await;
     home.stock_up(1, "mine").await;
-    for sql in ["reset all", "discard sequences", "discard plans; reset all"] {
+    for sql in [
+        "reset all",
+        "discard plans; reset all",
+        "reset app.current_tenant",
+    ] {
         let outsider = home.outsider().await;
         outsider.batch_execute("begin").await.unwrap();
         enter(&outsider, &home.context(Access::Write))

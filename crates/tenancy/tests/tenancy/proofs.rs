@@ -148,7 +148,7 @@ async fn a_read_proof_cannot_write() {
     assert_eq!(home.names().await, ["kept"]);
 }
 
-/// ROLLBACK TO SAVEPOINT undoes the read-only setting but not the seal: a read proof would become a
+/// ROLLBACK TO SAVEPOINT undoes the read-only setting: if a seal were left, a read proof would become a
 /// write proof.
 #[tokio::test]
 async fn a_savepoint_does_not_turn_reading_into_writing() {
@@ -162,12 +162,83 @@ async fn a_savepoint_does_not_turn_reading_into_writing() {
         enter(&outsider, &home.context(Access::Read)).await.unwrap();
         outsider.batch_execute("rollback to s").await.unwrap();
         outsider.batch_execute(&set).await.unwrap();
-        assert_eq!(count(&outsider, "product").await.unwrap(), 1, "reads go on");
+        assert_eq!(count(&outsider, "product").await.unwrap(), 0, "unsealed");
         assert_eq!(outsider.execute(sql, &[]).await.unwrap(), 0, "{sql}");
         let insert = "insert into product (tenant_id, id, name) values ($1, 2, 'new')";
         assert_eq!(state(outsider.execute(insert, &[&number]).await), "42501");
     }
     assert_eq!(home.names().await, ["kept"]);
+}
+
+/// A relocation waits for the writers' locks and believes that then nobody writes any more. Whoever could
+/// keep a seal without its lock would write in the old place after the tenant has left it: by going back
+/// to a savepoint, or in the next transactions of the same message, which have the same start time.
+#[tokio::test]
+async fn no_seal_outlives_the_lock_that_it_came_with() {
+    let home = Home::new(Tier::Dedicated).await;
+    home.stock_up(1, "kept").await;
+    let admin = home.superuser().await;
+    // The seal as a setting of the session instead, to see that a late write is noticed.
+    let weaken = "do $$ begin execute replace(pg_get_functiondef(
+                      'waangu.enter(text, integer, text)'::regprocedure)
+                    , 'v_tenant, true)', 'v_tenant, false)'); end $$";
+    let restore = weaken.replace(
+        "'v_tenant, true)', 'v_tenant, false)'",
+        "'v_tenant, false)', 'v_tenant, true)'",
+    );
+    admin.batch_execute(weaken).await.unwrap();
+    assert_eq!(
+        late_write(&home, "{enter}; commit; begin; {set}").await,
+        (false, true)
+    );
+    admin.batch_execute(&restore).await.unwrap();
+
+    for (way, locked_and_writes) in [
+        ("savepoint s; {enter}; rollback to s; {set}", (false, false)),
+        ("{enter}; commit; begin; {set}", (false, false)),
+        (
+            "{enter}; commit; do $$ begin end $$; begin; {set}",
+            (false, false),
+        ),
+        ("{enter}; rollback and chain; {set}", (false, false)),
+        ("{enter}; reset all; {set}", (true, false)),
+        (
+            "{enter}; select pg_advisory_unlock_all(); {set}",
+            (true, true),
+        ),
+        (
+            "{enter}; select pg_advisory_unlock_shared({number})",
+            (true, true),
+        ),
+        ("savepoint s; {enter}; release s", (true, true)),
+        ("{enter}; savepoint s; rollback to s", (true, true)),
+    ] {
+        assert_eq!(late_write(&home, way).await, locked_and_writes, "{way}");
+    }
+    assert_eq!(home.names().await, ["kept"]);
+}
+
+/// Whether the tenant's lock is held, and a row can be written, after a message as a compromised module
+/// may send it.
+async fn late_write(home: &Home, way: &str) -> (bool, bool) {
+    let number = home.tenant.number();
+    let context = home.context(Access::Write);
+    let Proof { claims, kid, mac } = &context.proof;
+    let enter = format!("select waangu.enter('{claims}', {kid}, '{mac}')");
+    let set = format!("set local app.current_tenant = '{number}'");
+    let message = format!("begin; {way}")
+        .replace("{enter}", &enter)
+        .replace("{set}", &set)
+        .replace("{number}", &number.to_string());
+    let outsider = home.outsider().await;
+    outsider.batch_execute(&message).await.expect(way);
+    let held = is_held(&home.superuser().await, number).await;
+    let insert = "insert into stock.product (tenant_id, id, name) values ($1, 2, 'late')";
+    let wrote = outsider.execute(insert, &[&number]).await;
+    let writes = wrote.is_ok();
+    assert!(writes || state(wrote) == "42501", "{way}");
+    outsider.batch_execute("rollback").await.expect("rollback");
+    (held, writes)
 }
 
 /// A claim of many megabytes takes PostgreSQL a second to look at: with the lock of the tenant that it

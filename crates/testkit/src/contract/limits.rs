@@ -33,10 +33,6 @@ const LIMITS: &[(&str, &str)] = &[
         "sizes of tables; in the shared tier of all tenants together",
     ),
     (
-        "select last_value from waangu.seal_tenant",
-        "the number of whoever entered last; a number opens nothing",
-    ),
-    (
         "select random()",
         "what it draws tells what the connection's next tenant draws; secrets come from gen_random_uuid()",
     ),

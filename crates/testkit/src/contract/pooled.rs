@@ -108,7 +108,10 @@ async fn traces(stage: &Stage<'_>, table: &str) {
         match tx.execute(&trace, &[]).await {
             Ok(_) => tx.commit().await.expect("commit"),
             // This one PostgreSQL refuses.
-            Err(fault) => assert!(trace.contains("set_config"), "{what}: {fault:?}"),
+            Err(fault) => {
+                assert!(trace.contains("set_config"), "{what}: {fault:?}");
+                drop(tx);
+            }
         }
         let mut tx = begin(stage, &pools, &stage.theirs).await;
         let found = tx.query(probe, &[]).await;

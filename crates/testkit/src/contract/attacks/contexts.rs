@@ -61,22 +61,28 @@ pub(super) const ATTACKS: &[Attack] = &[
         &["set row_security = off", COUNT],
     ),
     attack(
-        "the seal moved by setval",
+        "the seal set by hand",
         Counts,
-        "grant update on sequence waangu.seal_tenant, waangu.seal_time
-             to waangu_module",
+        "grant set on parameter backtrace_functions to {login}",
         &[
-            "select setval('waangu.seal_time', waangu.transaction_time() *
-             2), setval('waangu.seal_tenant', {b})",
+            "set local backtrace_functions = 'w{b}'",
             "set local app.current_tenant = '{b}'",
             COUNT,
         ],
     ),
     attack(
-        "the seal moved by nextval",
-        Succeeds,
-        "grant usage on sequence waangu.seal_tenant to waangu_module",
-        &["select nextval('waangu.seal_tenant')"],
+        "the seal set in the same statement",
+        Counts,
+        "grant set on parameter backtrace_functions to waangu_module; grant
+             execute on function set_config(text, text, boolean) to {login};
+             grant waangu_context to {login}",
+        &[
+            "set role waangu_context",
+            "select set_config('backtrace_functions', 'r{b}', true),
+             set_config('app.current_tenant', '{b}', true)",
+            "reset role",
+            COUNT,
+        ],
     ),
     attack(
         "the gateway's key read",
@@ -96,10 +102,10 @@ pub(super) const ATTACKS: &[Attack] = &[
         "create or replace function waangu.enter(p_claims text, p_kid
              integer, p_mac text) returns void language plpgsql security
              definer set search_path = pg_catalog, pg_temp as $$ begin
-             perform setval('waangu.seal_time', waangu.transaction_time() *
-             2) , setval('waangu.seal_tenant', split_part(p_claims, '|',
-             3)::bigint) , set_config('app.current_tenant',
-             split_part(p_claims, '|', 3), true); end $$",
+             perform set_config('backtrace_functions', 'w' ||
+             split_part(p_claims, '|', 3), true) ,
+             set_config('app.current_tenant', split_part(p_claims, '|', 3),
+             true); end $$",
         &[
             "select waangu.enter('v1|{login}|{b}|1|9999999999|w|a|r', 1,
              repeat('0', 64))",
