@@ -2,6 +2,7 @@
 //! own, because a stock is its cell's.
 
 use tokio::task::JoinSet;
+use tokio_postgres::error::SqlState;
 use waangu_identity::ContextKey;
 use waangu_identity::proof::Access;
 use waangu_kernel::placement::Tier;
@@ -171,7 +172,7 @@ async fn no_module_can_connect_and_an_open_one_is_found() {
         cell.tree_dsn(&module("stock"), &database),
     ] {
         let refused = connect(&dsn).await.expect_err("it is not open");
-        assert_eq!(refused.code().map(|code| code.code()), Some("42501"));
+        assert_eq!(refused.code().map(SqlState::code), Some("42501"));
     }
     let clean = cell.admin.inspect(&rules()).await.unwrap();
     assert!(clean.iter().all(|inspected| inspected.drifts.is_empty()));
