@@ -160,10 +160,11 @@ impl CellAdmin {
     /// `database-unavailable`.
     pub async fn ensure_database(&self, name: &str) -> Result<(), Fault> {
         let client = self.client("postgres").await?;
-        if database_closed(&client, name).await? {
+        let closed = database_closed(&client, name).await?;
+        if closed == Some(true) {
             return Ok(());
         }
-        if !database_exists(&client, name).await? {
+        if closed.is_none() {
             let sql = format!(
                 "create database {} template {TEMPLATE_DATABASE}",
                 quoted(name)
@@ -217,7 +218,7 @@ impl CellAdmin {
     /// Makes the template if need be. Databases made later must know today's keys, so it is opened
     /// for a moment; only superusers get in.
     async fn prepare_template(&self, admin: &Object, keys: &[ContextKey]) -> Result<(), Fault> {
-        if !database_exists(admin, TEMPLATE_DATABASE).await? {
+        if database_closed(admin, TEMPLATE_DATABASE).await?.is_none() {
             self.build_template(admin).await?;
         }
         let open = format!("alter database {TEMPLATE_DATABASE} with allow_connections true");
@@ -258,7 +259,7 @@ impl CellAdmin {
         for database in self.list_databases().await?.into_iter().chain(stock) {
             let put = self.put_keys(&database, keys).await;
             // A tenant may have been deleted meanwhile.
-            if put.is_err() && database_exists(&client, &database).await? {
+            if put.is_err() && database_closed(&client, &database).await?.is_some() {
                 return put;
             }
         }
@@ -384,21 +385,16 @@ async fn check_version(client: &Object) -> Result<(), Fault> {
     }
 }
 
-async fn database_exists(client: &Object, name: &str) -> Result<bool, Fault> {
-    let sql = "select exists (select from pg_database where datname = $1)";
-    let row = client.query_one(sql, &[&name]).await.map_err(from_driver)?;
-    row.try_get(0).map_err(from_driver)
-}
-
-/// Whether a database exists with the rights of [`access_sql`]; its maker may have been killed before.
-async fn database_closed(client: &Object, name: &str) -> Result<bool, Fault> {
-    let sql = "select coalesce(bool_and(
-                          not has_database_privilege('public', oid, 'connect, temporary')
-                          and has_database_privilege('waangu_module', oid, 'connect')
-                          and has_database_privilege('waangu_tree', oid, 'connect')), false)
+/// Whether a database has the rights of [`access_sql`]: its maker may have been killed before. `None`
+/// if it does not exist.
+async fn database_closed(client: &Object, name: &str) -> Result<Option<bool>, Fault> {
+    let sql = "select not has_database_privilege('public', oid, 'connect, temporary')
+                      and has_database_privilege('waangu_module', oid, 'connect')
+                      and has_database_privilege('waangu_tree', oid, 'connect')
                  from pg_database where datname = $1";
-    let row = client.query_one(sql, &[&name]).await.map_err(from_driver)?;
-    row.try_get(0).map_err(from_driver)
+    let row = client.query_opt(sql, &[&name]).await.map_err(from_driver)?;
+    row.map(|row| row.try_get(0).map_err(from_driver))
+        .transpose()
 }
 
 /// Whether a database of that name had been made meanwhile.

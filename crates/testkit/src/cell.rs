@@ -135,14 +135,14 @@ impl Cell {
     /// The same, which look at a database before they lend a connection to it.
     pub fn guarded_pools(&self, manifest: &Manifest) -> Pools {
         let cells = vec![self.module_address(&manifest.id)];
-        let login = format!("waangu_{}", manifest.id);
+        let login = Access::Write.login(&manifest.id);
         Pools::guarded(login, cells, Rules::new([manifest]))
     }
 
     /// The same, with other bounds.
     pub fn limited_pools(&self, module: &ModuleId, limits: Limits) -> Pools {
         let cells = vec![self.module_address(module)];
-        Pools::for_login(format!("waangu_{module}"), cells, limits)
+        Pools::for_login(Access::Write.login(module), cells, limits)
     }
 
     /// A module's pools for subtrees, likewise.
@@ -189,7 +189,7 @@ impl Cell {
 
     /// A connection string of a module's own login, as a compromised module would hold it.
     pub fn module_dsn(&self, module: &ModuleId, database: &str) -> String {
-        let login = format!("waangu_{module}");
+        let login = Access::Write.login(module);
         self.server
             .dsn(&login, &password(module.as_str()), database)
     }

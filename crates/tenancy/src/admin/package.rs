@@ -1,6 +1,7 @@
 //! A module's package: its declaration and its tables, and the statements that bring them in.
 
 use serde::{Deserialize, Serialize};
+use waangu_identity::proof::Access;
 use waangu_identity::sha256_hex;
 use waangu_kernel::ModuleId;
 use waangu_kernel::manifest::Manifest;
@@ -98,7 +99,7 @@ pub(super) fn protection_sql(schema: &str, package: &ModulePackage) -> String {
     format!(
         "call waangu.protect({}, {}, array[{}]::text[])",
         literal(schema),
-        literal(&format!("waangu_{}", package.manifest.id)),
+        literal(&Access::Write.login(&package.manifest.id)),
         append_only.join(", "),
     )
 }

@@ -5,7 +5,7 @@ use waangu_kernel::placement::Tier;
 use waangu_kernel::{Fault, ModuleId, Placement, TenantId};
 
 use super::package::{ModulePackage, upgrade_sql};
-use super::{CellAdmin, database_closed, database_exists, quoted};
+use super::{CellAdmin, database_closed, quoted};
 use crate::error::from_driver;
 
 /// State of a tenant's home row.
@@ -61,11 +61,11 @@ impl Place<'_> {
         let mut closed = true;
         if placement.tier != Tier::Shared {
             let client = self.admin.client("postgres").await?;
-            if !database_exists(&client, &database).await? {
-                return Ok(Observed::default());
+            match database_closed(&client, &database).await? {
+                None => return Ok(Observed::default()),
+                // Its maker may have been killed before it was closed to strangers: it is not made yet.
+                Some(found) => closed = found,
             }
-            // Its maker may have been killed before it was closed to strangers: it is not made yet.
-            closed = database_closed(&client, &database).await?;
         }
         let client = self.client().await?;
         let mut observed = Observed {
@@ -305,7 +305,7 @@ impl CellAdmin {
             Tier::Dedicated => self.drop_database(&database).await,
             Tier::Schema => {
                 let client = self.client("postgres").await?;
-                if !database_exists(&client, &database).await? {
+                if database_closed(&client, &database).await?.is_none() {
                     return Ok(());
                 }
                 self.remove_schemas(tenant, &database).await

@@ -16,6 +16,7 @@ use std::time::Duration;
 use deadpool_postgres::Object;
 use futures_util::try_join;
 use tokio_postgres::Statement;
+use waangu_identity::proof::Access;
 use waangu_kernel::{Fault, fault};
 
 use super::package::{literal, migration_sql, protection_sql};
@@ -249,7 +250,7 @@ impl Upgrader {
             .batch_execute(&script)
             .await
             .map_err(from_driver)?;
-        let login = format!("waangu_{}", self.package.id());
+        let login = Access::Write.login(self.package.id());
         let append_only = &self.package.manifest.append_only;
         let params: [&(dyn crate::ToSql + Sync); 3] = [&schema, &login, append_only];
         let rule_params: [&(dyn crate::ToSql + Sync); 2] = [&schema, append_only];

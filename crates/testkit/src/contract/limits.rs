@@ -54,7 +54,7 @@ pub(super) async fn hold(stage: &Stage<'_>) {
     let tables = stage.tables(stage.theirs.home).await;
     let table = tables.first().expect("a module has a table");
     let table = format!("{}.{table}", stage.schema(stage.theirs.home));
-    let login = format!("waangu_{}", stage.world.package.manifest.id);
+    let login = Access::Write.login(&stage.world.package.manifest.id);
     for (sql, _) in LIMITS {
         let thief = stage.thief(stage.theirs.home).await;
         let caller = stage.world.caller(stage.ours.home, EVERYTHING);

@@ -238,7 +238,7 @@ impl Names {
             ("{table}", name.clone()),
             ("{name}", table.to_owned()),
             ("{schema}", schema),
-            ("{login}", format!("waangu_{module}")),
+            ("{login}", Access::Write.login(module)),
             ("{a}", ours.0.number().to_string()),
             ("{b}", theirs.0.number().to_string()),
             ("{database}", theirs.1.database(theirs.0)),
