@@ -26,6 +26,7 @@ use tokio::time::{Instant, timeout_at};
 use waangu_identity::proof::Access;
 use waangu_kernel::{CellId, Fault, ModuleId, TenantId, fault};
 
+use crate::error::unavailable;
 use crate::inspect::Rules;
 
 pub(crate) mod conn;
@@ -135,7 +136,7 @@ struct Idle {
 impl Pools {
     /// Pools for a module's own login over these cells. Nothing connects yet.
     pub fn new(module: &ModuleId, cells: Vec<CellAddress>) -> Self {
-        Self::for_login(format!("waangu_{module}"), cells, Limits::default())
+        Self::for_login(Access::Write.login(module), cells, Limits::default())
     }
 
     /// Pools for the login that reads subtrees.
@@ -204,7 +205,7 @@ impl Pools {
     ///
     /// # Errors
     /// `overloaded` when none is free by the deadline; `database-unavailable` when the cell is not
-    /// known here or does not answer.
+    /// known here or does not answer by then.
     pub(crate) async fn lease(
         &self,
         cell: &CellId,
@@ -232,7 +233,9 @@ impl Pools {
         self.sweep_later(cell, home);
         lease.conn = Some(match home.take_idle(database, tenant) {
             Some(conn) => conn,
-            None => home.open(&self.shared, cell, database).await?,
+            None => timeout_at(deadline, home.open(&self.shared, cell, database))
+                .await
+                .map_err(|_late| unavailable("no connection within the request's time"))??,
         });
         Ok(lease)
     }

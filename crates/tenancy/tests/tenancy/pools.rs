@@ -1,12 +1,13 @@
 //! Pools: shares, bounds, affinity, and nothing of one tenant's session for the next.
 
+use std::net::TcpListener;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use waangu_identity::proof::Access;
 use waangu_kernel::placement::Tier;
-use waangu_tenancy::{Call, Limits, Pools, TenantTx, ToSql, constraint};
+use waangu_tenancy::{Call, CellAddress, Limits, Pools, TenantTx, ToSql, constraint};
 
 use crate::support::{Home, stock};
 
@@ -183,6 +184,44 @@ async fn nobody_is_served_from_a_database_that_has_drifted() {
     let mend = "alter table stock.product force row level security";
     admin.batch_execute(mend).await.unwrap();
     assert_eq!(serve(&pools).await.unwrap().len(), 1);
+}
+
+/// A request waits for no server longer than it has time: neither for one that takes connections and
+/// says nothing, nor for a look at a catalogue that somebody has locked.
+#[tokio::test]
+async fn opening_a_connection_ends_with_the_requests_time() {
+    let home = Home::new(Tier::Dedicated).await;
+    let refused = async |pools: &Pools| {
+        let deadline = Instant::now() + Duration::from_millis(300);
+        let tx = TenantTx::lazy(pools, &home.context(Access::Read), deadline);
+        let begun = Instant::now();
+        let answer = tx.query_and_commit("select 1", &[]).await;
+        assert!(
+            begun.elapsed() < Duration::from_secs(3),
+            "{:?}",
+            begun.elapsed()
+        );
+        assert_eq!(pools.stats()[0].1.open, 0, "its room is free again");
+        answer.map(|rows| rows.len()).map_err(|fault| fault.code())
+    };
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = CellAddress {
+        id: home.placement.cell.clone(),
+        host: "127.0.0.1".to_owned(),
+        port: silent.local_addr().unwrap().port(),
+        password: "x".to_owned(),
+    };
+    let pools = Pools::new(&crate::support::module("stock"), vec![address]);
+    assert_eq!(refused(&pools).await, Err("database-unavailable"));
+
+    let pools = home.cell.guarded_pools(&stock().manifest);
+    let admin = home.superuser().await;
+    let lock = "begin; lock table pg_policy in access exclusive mode";
+    admin.batch_execute(lock).await.unwrap();
+    assert_eq!(refused(&pools).await, Err("database-unavailable"));
+    admin.batch_execute("rollback").await.unwrap();
+    let tx = TenantTx::lazy(&pools, &home.context(Access::Read), soon());
+    assert_eq!(tx.query_and_commit("select 1", &[]).await.unwrap().len(), 1);
 }
 
 /// Statements that leave together must take effect in their order, stop at the first that fails, and
