@@ -440,12 +440,15 @@ fn login_sql(access: Access, group: &str, module: &ModuleId, password: &str) -> 
     let name = access.login(module);
     let verifier = scram_sha_256(password.as_bytes());
     // Both come from closed alphabets: a module id, and base64 with separators.
-    // A login may change its own settings, for all sessions to come: they are put back.
+    // A login may change its own settings, for all sessions to come: they are put back. One that is stolen
+    // can't take more than half of the server's connections.
     format!(
         "do $$ begin
              if to_regrole('{name}') is null then
                  create role {name} login nosuperuser nocreatedb nocreaterole nobypassrls;
              end if;
+             execute format('alter role {name} connection limit %s'
+                          , current_setting('max_connections')::integer / 2);
          end $$;
          alter role {name} password '{verifier}';
          alter role {name} reset all;

@@ -61,6 +61,17 @@ with role as (
                          , case when rolreplication then 'replication' else 'noreplication' end
                          , case when rolinherit then 'inherit' else 'noinherit' end)) a (list)
      union all
+    -- A share of the server's, so that others get some; how much is left to who configures the server.
+    select w.kind, w.rolname, 'connections'
+         , case when r.rolconnlimit >= 0 and r.rolconnlimit < current_setting('max_connections')::integer
+                then 'limited' else 'not limited' end
+         , format('do $$ begin execute format(''alter role %s connection limit %%s'''
+                  ', current_setting(''max_connections'')::integer / 2); end $$', w.name)
+         , null
+      from watched w
+      join pg_roles r on r.oid = w.oid
+     where w.kind like 'login%'
+     union all
     select w.kind, w.rolname, format('member of %s', g.name)
          , case when m.admin_option then 'with admin option' else 'plain' end
          , format('grant %s to %s', g.name, w.name), format('revoke %s from %s cascade', g.name, w.name)

@@ -7,7 +7,7 @@ use waangu_testkit::connect;
 use crate::support::{Home, enter, module};
 
 /// Statements of an attacker who has the module's password. Each must be refused by PostgreSQL.
-const REFUSED: [&str; 59] = [
+const REFUSED: [&str; 60] = [
     // The keys, the fence and the seal.
     "select * from waangu.context_key",
     "select * from waangu.home",
@@ -45,6 +45,7 @@ const REFUSED: [&str; 59] = [
     "grant waangu_stock to waangu_owner",
     "grant waangu_stock to waangu_crm",
     "alter role waangu_stock bypassrls",
+    "alter role waangu_stock connection limit -1",
     "alter role waangu_crm password 'x'",
     // Tables.
     "alter table product disable row level security",

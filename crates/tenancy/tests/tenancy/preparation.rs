@@ -76,6 +76,33 @@ async fn preparing_again_undoes_what_a_login_did_to_itself() {
     works(&cell, Tier::Shared, &cell.key).await.unwrap();
 }
 
+/// A module that opens connections without end must not keep the others out of the server.
+#[tokio::test]
+async fn a_stolen_login_leaves_connections_to_others() {
+    let cell = private_cell().await;
+    let dsn = cell.module_dsn(&module("stock"), "waangu");
+    let mut taken = Vec::new();
+    let refused = loop {
+        match connect(&dsn).await {
+            Ok(client) => taken.push(client),
+            Err(error) => break error,
+        }
+    };
+    let code = refused.code().map(|code| code.code().to_owned());
+    assert_eq!(code.as_deref(), Some("53300"), "{refused:?}");
+    let admin = connect(&cell.superuser_dsn("waangu")).await.unwrap();
+    let sql = "select current_setting('max_connections')::bigint";
+    let all: i64 = admin.query_one(sql, &[]).await.unwrap().get(0);
+    assert_eq!(i64::try_from(taken.len()).unwrap(), all / 2);
+    connect(&cell.module_dsn(&module("crm"), "waangu"))
+        .await
+        .unwrap();
+
+    let unlimited = "alter role waangu_stock connection limit -1";
+    admin.batch_execute(unlimited).await.unwrap();
+    connect(&dsn).await.expect("it works without the limit");
+}
+
 async fn works(cell: &Cell, tier: Tier, key: &ContextKey) -> Result<(), waangu_kernel::Fault> {
     let (tenant, placement) = cell.tenant(tier);
     cell.admin.ensure_place(tenant, &placement).await?;

@@ -54,6 +54,11 @@ pub(super) const BREAKS: &[Break] = &[
         "login waangu_stock",
         "setting backtrace_functions",
     ),
+    breaks(
+        "alter role waangu_stock connection limit -1",
+        "login waangu_stock",
+        "connections: not limited",
+    ),
     breaks("create sequence waangu.s", "sequence waangu.s", ""),
     breaks(
         "alter function waangu.enter(text, integer, text) security invoker",
