@@ -13,7 +13,7 @@ mod describe;
 mod diff;
 mod parse;
 
-pub(crate) use describe::profile_spec;
+pub(crate) use describe::{profile_spec, threshold_spec};
 pub(crate) use parse::{mfa, reports, retention_days, roles};
 
 use diff::{EXTRA, REMOVE};
@@ -165,6 +165,11 @@ async fn write(tx: &Tx<'_>, declared: &Declared, changes: &[WorldChange]) -> Res
     for cell in &declared.cells {
         if concerned(Kind::Cell, cell.id.as_str()) {
             tx.put_cell(cell).await?;
+        }
+    }
+    for threshold in &declared.thresholds {
+        if concerned(Kind::Threshold, threshold.tier.as_str()) {
+            tx.put_threshold(threshold).await?;
         }
     }
     Ok(())

@@ -34,6 +34,7 @@ mod survey;
 mod tenant;
 mod upgrade;
 mod upkeep;
+mod volume;
 
 pub use package::{Migration, ModulePackage};
 pub use stock::{Recipe, StockTurn};
@@ -41,6 +42,7 @@ pub use survey::Surveyed;
 pub use tenant::{HomeState, Observed, Place};
 pub use upgrade::{UpgradeLimits, Upgraded, Upgrader};
 pub use upkeep::CellMeasure;
+pub use volume::{Held, Volumes};
 
 /// The database that all tenant databases are copied from.
 pub const TEMPLATE_DATABASE: &str = "waangu_template";

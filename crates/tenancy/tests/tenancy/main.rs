@@ -17,3 +17,4 @@ mod transactions;
 mod tree;
 #[cfg(test)]
 mod upgrade;
+mod volume;
