@@ -153,7 +153,11 @@ async fn admit_packages(tx: &Tx<'_>, config: &mut Config) -> Result<(), Fault> {
             let Manifest { id, version, .. } = &package.manifest;
             known.admits(id, version, &config.environment)
         });
-    packages::install(tx, &admitted).await?;
+    let cells = config.cells.iter();
+    let cells: Vec<_> = cells
+        .map(|secrets| CellAdmin::new(secrets.admin.clone()))
+        .collect();
+    packages::install(tx, &admitted, &cells).await?;
     for package in &admitted {
         let Manifest { id, version, .. } = &package.manifest;
         tx.record_module_run(&config.environment, id, version, None)

@@ -28,6 +28,7 @@ use waangu_kernel::{CellId, Fault, ModuleId, fault};
 use crate::error::{from_driver, is_state, sql_state, unavailable};
 use crate::version;
 
+mod compat;
 mod package;
 mod stock;
 mod survey;

@@ -4,6 +4,7 @@
 
 mod attacks;
 mod broken;
+mod compat;
 mod drift;
 mod isolation;
 mod pools;
