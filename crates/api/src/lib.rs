@@ -5,6 +5,7 @@
 //!
 //! Left out: how requests are served (`waangu-control`), and any rule about their values.
 
+pub mod advisor;
 pub mod body;
 pub mod client;
 pub mod fleet;

@@ -34,6 +34,9 @@ pub struct World {
     /// PostgreSQL servers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cells: Vec<CellSpec>,
+    /// From how much use on the advisor proposes another tier.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub thresholds: Vec<ThresholdSpec>,
 }
 
 impl World {
@@ -44,6 +47,7 @@ impl World {
         self.countries.extend(other.countries);
         self.profiles.extend(other.profiles);
         self.cells.extend(other.cells);
+        self.thresholds.extend(other.thresholds);
     }
 }
 
@@ -163,6 +167,50 @@ pub struct CellSpec {
     pub port: Option<u16>,
 }
 
+/// From how much use on the advisor proposes a tier to tenants of weaker ones. A bound that is left out
+/// plays no part; a tier that is not declared has the platform's own bounds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ThresholdSpec {
+    /// The tier: `schema` or `dedicated`.
+    pub id: String,
+    /// Bytes on disk, with indexes.
+    #[serde(default)]
+    pub bytes: Option<i64>,
+    /// Rows in all tables.
+    #[serde(default)]
+    pub rows: Option<i64>,
+    /// Requests, on average over the window.
+    #[serde(default)]
+    pub requests_per_minute: Option<i64>,
+    /// Milliseconds for which modules held database connections, on average over the window; 60000 is
+    /// one connection that is never free.
+    #[serde(default)]
+    pub database_ms_per_minute: Option<i64>,
+    /// The window, in hours: 1 to 720.
+    #[serde(default = "window_hours")]
+    pub window_hours: i32,
+    /// How long a bound must be passed before the tier is proposed, and not passed any more before the
+    /// proposal is taken back.
+    #[serde(default = "hold_minutes")]
+    pub hold_minutes: i32,
+    /// Below this percentage of every bound it is not passed any more; between the two, nothing changes.
+    #[serde(default = "release_percent")]
+    pub release_percent: i32,
+}
+
+fn window_hours() -> i32 {
+    24
+}
+
+fn hold_minutes() -> i32 {
+    60
+}
+
+fn release_percent() -> i32 {
+    70
+}
+
 fn standard() -> String {
     "standard".to_owned()
 }
@@ -203,7 +251,7 @@ pub struct WorldDiff {
 pub struct WorldChange {
     /// `add`, `change`, `remove`, or `extra`: in the registry, not declared, left alone.
     pub action: String,
-    /// `environment`, `region`, `country`, `profile` or `cell`.
+    /// `environment`, `region`, `country`, `profile`, `cell` or `threshold`.
     pub kind: String,
     /// Its id.
     pub id: String,

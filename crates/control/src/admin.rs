@@ -19,6 +19,7 @@ use crate::reply::Refusal;
 use crate::server::App;
 
 mod activations;
+mod advisor;
 mod call;
 mod catalogue;
 mod cells;
@@ -176,6 +177,9 @@ fn fleet_routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(rollouts::resume))
         .routes(routes!(rollouts::cancel))
         .routes(routes!(rollouts::retry))
+        .routes(routes!(advisor::show))
+        .routes(routes!(advisor::look))
+        .routes(routes!(advisor::tenant))
 }
 
 #[cfg(test)]

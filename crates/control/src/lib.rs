@@ -13,6 +13,7 @@
 //! - nothing on the data path waits for this process.
 
 mod admin;
+mod advisor;
 mod circuits;
 mod config;
 mod fleet;

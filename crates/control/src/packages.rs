@@ -8,7 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use waangu_kernel::{Fault, ModuleId, fault};
 use waangu_registry::{StoredPackage, Tx};
-use waangu_tenancy::ModulePackage;
+use waangu_tenancy::{CellAdmin, ModulePackage};
+
+/// How much of what stands in a package's way is told.
+const SHOWN: usize = 10;
 
 /// Packages that have been read; one never changes under its hash, apart from what says nothing about
 /// tables.
@@ -40,11 +43,18 @@ impl Packages {
 }
 
 /// Installs the packages that this program was started with. One that is the beginning of what is
-/// installed comes from an older program, which is just being replaced: it changes nothing.
+/// installed comes from an older program, which is just being replaced: it changes nothing. One with new
+/// migrations is tried on one of the cells first.
 ///
 /// # Errors
-/// `package-rewritten` when one contradicts what is installed; `database-unavailable`.
-pub(crate) async fn install(tx: &Tx<'_>, packages: &[ModulePackage]) -> Result<(), Fault> {
+/// `package-rewritten` when one contradicts what is installed; `package-incompatible` and
+/// `package-early` when programs of the installed version could not go on beside it;
+/// `database-unavailable`.
+pub(crate) async fn install(
+    tx: &Tx<'_>,
+    packages: &[ModulePackage],
+    cells: &[CellAdmin],
+) -> Result<(), Fault> {
     let installed: HashMap<ModuleId, StoredPackage> = tx
         .lock_packages()
         .await?
@@ -58,6 +68,9 @@ pub(crate) async fn install(tx: &Tx<'_>, packages: &[ModulePackage]) -> Result<(
             None => true,
             Some(before) => check(package, before)?,
         };
+        if let Some(before) = before.filter(|_| newer) {
+            check_together(tx, &before, package, cells).await?;
+        }
         if newer {
             tx.put_module(&package.manifest).await?;
             tx.put_package(&write(package)?).await?;
@@ -89,6 +102,64 @@ fn check(package: &ModulePackage, before: &ModulePackage) -> Result<bool, Fault>
         same + 1,
         changed.unwrap_or_default()
     )))
+}
+
+/// Whether programs of the installed version can work on the new one's tables while it is brought to all
+/// tenants. A release that only removes what they don't use any more says so, and waits until they have
+/// all of what came before it; that it is so, is its author's word and test.
+async fn check_together(
+    tx: &Tx<'_>,
+    before: &ModulePackage,
+    package: &ModulePackage,
+    cells: &[CellAdmin],
+) -> Result<(), Fault> {
+    if package.fingerprint() == before.fingerprint() {
+        return Ok(());
+    }
+    let module = package.id();
+    if package.manifest.contract {
+        let behind = tx.list_behind(module, &before.fingerprint()).await?.len();
+        let open = tx.lock_open_rollout(module).await?.is_some();
+        if behind > 0 || open {
+            return Err(fault::PACKAGE_EARLY.fault(format!(
+                "module {module}: version {} removes what is old, and {behind} namespaces don't have \
+                 version {} yet, or an upgrade to it is under way",
+                package.manifest.version, before.manifest.version
+            )));
+        }
+        return Ok(());
+    }
+    let found = try_on_a_cell(before, package, cells).await?;
+    if found.is_empty() {
+        return Ok(());
+    }
+    let more = found.len().saturating_sub(SHOWN);
+    let mut told: Vec<String> = found.into_iter().take(SHOWN).collect();
+    if more > 0 {
+        told.push(format!("and {more} more"));
+    }
+    let text = told.join("; ");
+    Err(fault::PACKAGE_INCOMPATIBLE.fault(format!(
+        "module {module}: version {} would break programs of version {}: {text}",
+        package.manifest.version, before.manifest.version
+    )))
+}
+
+/// Any cell will do: migrations make the same tables everywhere. One that is down is passed over.
+async fn try_on_a_cell(
+    before: &ModulePackage,
+    package: &ModulePackage,
+    cells: &[CellAdmin],
+) -> Result<Vec<String>, Fault> {
+    let mut last = Ok(Vec::new());
+    for cell in cells {
+        last = cell.incompatibilities(before, package).await;
+        match &last {
+            Err(fault) if fault.code() == fault::DATABASE_UNAVAILABLE.code => {}
+            _ => return last,
+        }
+    }
+    last
 }
 
 fn read(stored: &StoredPackage) -> Result<ModulePackage, Fault> {

@@ -16,6 +16,7 @@ use waangu_kernel::{Clock, Fault, fault};
 use waangu_registry::{Registry, Tx};
 use waangu_tenancy::CellAdmin;
 
+use crate::advisor::Advisor;
 use crate::circuits::Circuits;
 use crate::config::{CellSecrets, Config};
 use crate::fleet;
@@ -57,6 +58,7 @@ pub(crate) struct App {
     pub(crate) registry: Registry,
     pub(crate) reconciler: Arc<Reconciler>,
     pub(crate) keeper: Arc<Keeper>,
+    pub(crate) advisor: Arc<Advisor>,
     pub(crate) clock: Arc<dyn Clock>,
     hashes: Semaphore,
     /// Their memory is kept: no more of them than places in `hashes`.
@@ -151,7 +153,11 @@ async fn admit_packages(tx: &Tx<'_>, config: &mut Config) -> Result<(), Fault> {
             let Manifest { id, version, .. } = &package.manifest;
             known.admits(id, version, &config.environment)
         });
-    packages::install(tx, &admitted).await?;
+    let cells = config.cells.iter();
+    let cells: Vec<_> = cells
+        .map(|secrets| CellAdmin::new(secrets.admin.clone()))
+        .collect();
+    packages::install(tx, &admitted, &cells).await?;
     for package in &admitted {
         let Manifest { id, version, .. } = &package.manifest;
         tx.record_module_run(&config.environment, id, version, None)
@@ -197,11 +203,18 @@ pub async fn serve(
         progress: Notify::new(),
     });
     let conductor = fleet::Conductor::new(Arc::clone(&reconciler), &config);
+    let advisor = Arc::new(Advisor::new(
+        registry.clone(),
+        reconciler.cells.values().map(Arc::clone).collect(),
+        config.environment.clone(),
+        Arc::clone(&clock),
+    ));
     let app = Arc::new(App {
         config,
         registry,
         reconciler: Arc::clone(&reconciler),
         keeper: Arc::clone(&keeper),
+        advisor: Arc::clone(&advisor),
         clock,
         hashes: Semaphore::new(HASHES),
         hashers: std::sync::Mutex::default(),
@@ -214,6 +227,7 @@ pub async fn serve(
     }
     tasks.spawn(keeper.run(stop.clone()));
     tasks.spawn(conductor.run(stop.clone()));
+    tasks.spawn(advisor.run(stop.clone()));
     tasks.spawn(repair::watch(
         Arc::clone(&reconciler),
         app.config.repair_seconds,

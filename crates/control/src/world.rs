@@ -13,7 +13,7 @@ mod describe;
 mod diff;
 mod parse;
 
-pub(crate) use describe::profile_spec;
+pub(crate) use describe::{profile_spec, threshold_spec};
 pub(crate) use parse::{mfa, reports, retention_days, roles};
 
 use diff::{EXTRA, REMOVE};
@@ -94,15 +94,28 @@ fn check_references(world: &World, now: &World) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Refuses limits of another type than they are declared with. One that nobody declares may be of a
-/// module that is not installed yet.
+/// Refuses limits of another type than they are declared with, and such that the platform, or an
+/// installed module, does not declare: a misspelt one would hold nobody. A module that is not installed
+/// yet may declare it.
 async fn check_limits(tx: &Tx<'_>, world: &World) -> Result<(), Fault> {
     let catalogue = crate::admin::entitlement_catalogue(tx).await?;
+    let modules = tx.list_modules().await?;
+    let installed = |id: &str| {
+        modules
+            .iter()
+            .any(|stored| stored.manifest.id.as_str() == id)
+    };
     for profile in &world.profiles {
         for (key, value) in &profile.limits {
+            let named = |fault: Fault| fault.field(format!("profiles.{}.limits", profile.id));
             if let Some(declaration) = catalogue.get(key) {
-                let named = |fault: Fault| fault.field(format!("profiles.{}.limits", profile.id));
                 declaration.check(value).map_err(named)?;
+            } else if key
+                .split_once('.')
+                .is_none_or(|(module, _)| installed(module))
+            {
+                let detail = format!("nobody declares the limit `{}`", fault::excerpt(key));
+                return Err(named(fault::INVALID_FIELD.fault(detail)));
             }
         }
     }
@@ -165,6 +178,11 @@ async fn write(tx: &Tx<'_>, declared: &Declared, changes: &[WorldChange]) -> Res
     for cell in &declared.cells {
         if concerned(Kind::Cell, cell.id.as_str()) {
             tx.put_cell(cell).await?;
+        }
+    }
+    for threshold in &declared.thresholds {
+        if concerned(Kind::Threshold, threshold.tier.as_str()) {
+            tx.put_threshold(threshold).await?;
         }
     }
     Ok(())

@@ -3,13 +3,14 @@
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use waangu_api::world::World;
-use waangu_control::{Config, DirectoryConfig, KEY_GRACE_SECONDS, KeyFiles, prepare};
+use waangu_control::{CellSecrets, Config, DirectoryConfig, KEY_GRACE_SECONDS, KeyFiles, prepare};
 use waangu_identity::{KeyRing, SigningKey, TokenIssuer};
 use waangu_kernel::manifest::Manifest;
 use waangu_kernel::{Fault, ModuleId};
 use waangu_registry::CellState;
 use waangu_tenancy::ModulePackage;
-use waangu_testkit::{Control, control};
+use waangu_tenancy::admin::Migration;
+use waangu_testkit::{Cell, Control, connect, control, private_cell};
 
 /// A control plane without cells of its own.
 fn config(control: &Control, folder: &TempDir, environment: &str, version: &str) -> Config {
@@ -134,4 +135,61 @@ async fn a_restart_takes_nothing_back() {
         .unwrap();
     let tx = session.begin().await.unwrap();
     assert_eq!(tx.list_cells().await.unwrap(), [cell]);
+}
+
+const TABLE: &str = "create table product (tenant_id bigint not null, id bigint not null
+                                         , note text, primary key (tenant_id, id))";
+const EXPAND: &str = "alter table product add column remark text";
+const CONTRACT: &str = "alter table product drop column note";
+
+/// A deployment that would break the running version's processes, tenant by tenant, is refused before
+/// the first one; and one that is meant to clean up waits until everybody has what came before.
+#[tokio::test]
+async fn a_package_leaves_the_running_version_its_tables() {
+    let (control, folder) = (control().await, TempDir::new().unwrap());
+    let cell = private_cell().await;
+    let attempt = async |version: &str, migrations: &[&str], contract: bool| {
+        let mut config = config(&control, &folder, "dev", version);
+        config.cells = vec![CellSecrets {
+            admin: cell.admin_config(),
+            logins: Cell::logins(),
+        }];
+        let package = &mut config.packages[0];
+        package.manifest.contract = contract;
+        package.migrations = migrations
+            .iter()
+            .map(|sql| Migration {
+                name: "step".to_owned(),
+                sql: (*sql).to_owned(),
+            })
+            .collect();
+        prepare(&mut config).await
+    };
+    attempt("1.0.0", &[TABLE], false).await.unwrap();
+    let refused = attempt("2.0.0", &[TABLE, CONTRACT], false)
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), "package-incompatible");
+    assert!(
+        refused.detail().contains("column product.note is gone"),
+        "{refused}"
+    );
+    assert_eq!(installed(&control).await.unwrap(), ["1.0.0"]);
+    attempt("1.1.0", &[TABLE, EXPAND], false).await.unwrap();
+
+    // Somebody's tables are still those of before.
+    let registry = connect(&control.dsn).await.unwrap();
+    let behind = "insert into registry.namespace (module, cell, tier, package_hash)
+                  values ('stock', 'sn-1', 'shared', 'of-1.0.0')";
+    registry.batch_execute(behind).await.unwrap();
+    let all = [TABLE, EXPAND, CONTRACT];
+    let refused = attempt("2.0.0", &all, true).await.unwrap_err();
+    assert_eq!(refused.code(), "package-early", "{refused}");
+    let upgraded = "update registry.namespace
+                       set package_hash = (select package_hash from registry.module)";
+    registry.batch_execute(upgraded).await.unwrap();
+    attempt("2.0.0", &all, true).await.unwrap();
+    assert_eq!(installed(&control).await.unwrap(), ["2.0.0"]);
+    // A restart of the version that just runs has nothing to try.
+    attempt("2.0.0", &all, true).await.unwrap();
 }

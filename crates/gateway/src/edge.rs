@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use http::header::{CONNECTION, STRICT_TRANSPORT_SECURITY};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Request};
+use http::{HeaderName, HeaderValue, Request, Response};
 use http_body_util::Either;
 use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
@@ -33,6 +33,7 @@ use crate::wire::{Peer, Running};
 mod module;
 mod ofrep;
 mod root;
+pub(crate) mod traffic;
 mod trail;
 
 use trail::Trail;
@@ -213,11 +214,14 @@ impl Edge {
     }
 
     async fn forward(&self, call: Call, held: Held) -> Result<Reply, Refusal> {
-        let sender = call.receiver;
-        let mut reply = self.upstreams.send(call).await?;
+        let reply = self.upstreams.send(call).await?;
+        Ok(self.pass_on(reply, held, Receiver::Control))
+    }
+
+    fn pass_on(&self, mut reply: Response<Incoming>, held: Held, sender: Receiver) -> Reply {
         hygiene::clean_response(reply.headers_mut(), sender);
         let idle = self.upstreams.patience_with(reply.headers());
-        Ok(reply.map(|body| Either::Right(Relay::new(body, idle, held))))
+        reply.map(|body| Either::Right(Relay::new(body, idle, held)))
     }
 
     /// Enters one request of a tenant into its share.

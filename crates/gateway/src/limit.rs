@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use governor::clock::Clock as _;
@@ -51,6 +52,9 @@ pub(crate) struct Share {
     running: Arc<Semaphore>,
     /// The tenant's own limit, made when it first has one.
     minute: Mutex<Option<Box<Minute>>>,
+    /// What has not been reported yet.
+    requests: AtomicU64,
+    database_us: AtomicU64,
 }
 
 /// A tenant's own limit of requests, by the number that it was made for.
@@ -65,7 +69,21 @@ impl Share {
             rate: Meter::new(limits.tenant_rate),
             running: Arc::new(Semaphore::new(limits.tenant_in_flight)),
             minute: Mutex::new(None),
+            requests: AtomicU64::new(0),
+            database_us: AtomicU64::new(0),
         }
+    }
+
+    /// Counts what the tenant has used.
+    pub(crate) fn count(&self, requests: u64, database_us: u64) {
+        self.requests.fetch_add(requests, Ordering::Relaxed);
+        self.database_us.fetch_add(database_us, Ordering::Relaxed);
+    }
+
+    /// Requests and microseconds of database time since the last call.
+    pub(crate) fn take_counts(&self) -> (u64, u64) {
+        let requests = self.requests.swap(0, Ordering::Relaxed);
+        (requests, self.database_us.swap(0, Ordering::Relaxed))
     }
 
     /// Enters one request of the tenant, which may have so many in a minute.

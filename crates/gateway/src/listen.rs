@@ -27,6 +27,7 @@ use waangu_kernel::{Clock, Fault, fault};
 
 use crate::config::{Config, Keys, Limits};
 use crate::edge::Edge;
+use crate::edge::traffic::Reporter;
 use crate::snapshot::follow::follow;
 use crate::wire::{Peer, Protocol, Wire};
 
@@ -58,6 +59,9 @@ pub async fn serve(
         let work = follow(&follower.config.registry_dsn, follower.snapshot());
         end.run_until_cancelled(work).await
     });
+    let (counted, end) = (Arc::clone(&edge), shutdown.clone());
+    let reporter = Reporter::new(&edge.config.registry_dsn)?;
+    followers.spawn(async move { reporter.run(counted.snapshot(), end).await });
     followers.close();
     edge.run(tls, listener, shutdown).await?;
     followers.wait().await;

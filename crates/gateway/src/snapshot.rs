@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use waangu_kernel::entitlement::REQUESTS_PER_MINUTE;
 use waangu_kernel::{Slug, TenantId};
-use waangu_registry::{RouteChange, Sets, StoredModule};
+use waangu_registry::{RouteChange, Sets, StoredModule, Traffic};
 
 use crate::config::Limits;
 use crate::limit::Share;
@@ -170,6 +170,34 @@ impl Snapshot {
         let shares = self.shares.pin();
         let made = shares.get_or_insert_with(tenant.id, || Arc::new(Share::new(&self.limits)));
         Arc::clone(made)
+    }
+
+    /// What tenants have used since the last call.
+    pub(crate) fn take_traffic(&self) -> Vec<(TenantId, Traffic)> {
+        let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        let shares = self.shares.pin();
+        let sums = shares.iter().filter_map(|(tenant, share)| {
+            let (requests, database_us) = share.take_counts();
+            (requests > 0 || database_us > 0).then(|| {
+                let traffic = Traffic {
+                    requests: number(requests),
+                    database_us: number(database_us),
+                };
+                (*tenant, traffic)
+            })
+        });
+        sums.collect()
+    }
+
+    /// Counts again what could not be reported.
+    pub(crate) fn give_back_traffic(&self, sums: &[(TenantId, Traffic)]) {
+        let number = |count: i64| u64::try_from(count).unwrap_or(0);
+        let shares = self.shares.pin();
+        for (tenant, traffic) in sums {
+            if let Some(share) = shares.get(tenant) {
+                share.count(number(traffic.requests), number(traffic.database_us));
+            }
+        }
     }
 
     fn give_up(&self, slug: &Slug, id: TenantId) {

@@ -18,6 +18,10 @@ use crate::proof::{Access, Proof};
 /// The request header that carries the context to a module.
 pub const CONTEXT_HEADER: &str = "waangu-context";
 
+/// Header of a module's answer: microseconds for which the request held connections to cells. Read by
+/// the gateway, never passed on.
+pub const SPENT_HEADER: &str = "waangu-database-us";
+
 /// Longest life of a context, in seconds (architecture §4).
 pub const MAX_LIFETIME_SECONDS: i64 = 60;
 

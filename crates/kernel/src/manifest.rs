@@ -35,6 +35,14 @@ pub struct Manifest {
     /// Tables that may only grow: the module's login gets SELECT and INSERT, never UPDATE or DELETE.
     #[serde(default)]
     pub append_only: Vec<String>,
+    /// Whether this release removes what the previous one does not use any more (contract). It is
+    /// installed only when every tenant has the previous one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub contract: bool,
+    /// Constraints that this release replaces by wider ones; whether a condition is wider than another
+    /// can't be seen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub widened: Vec<String>,
     /// What may be different from tenant to tenant; the full key is `<module>.<key>`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub flags: BTreeMap<String, Flag>,

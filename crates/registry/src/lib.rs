@@ -3,7 +3,8 @@
 //! ## What is stored
 //! Countries with residency rules, regions, cells, profiles, modules, tenants with their placement,
 //! activations, plans, entitlements, users with Argon2id hashes, roles, operations, wishes for new keys,
-//! module packages, which package stands where, rollouts, repairs, and the audit log.
+//! module packages, which package stands where, rollouts, repairs, what tenants use and where they would
+//! be better off, and the audit log.
 //! ## What is not
 //! Private keys, passwords of database logins, business data.
 //!
@@ -15,6 +16,7 @@
 //! Left out: HTTP, decisions (placement, plans), and every cell's own database.
 
 mod activations;
+mod advisor;
 mod audit;
 mod cells;
 mod db;
@@ -40,6 +42,9 @@ mod work;
 mod world;
 
 pub use activations::Activation;
+pub use advisor::{
+    Advice, AdviceOf, AdviceState, AdvisorRound, Subject, Threshold, Traffic, Volume,
+};
 pub use audit::AuditEvent;
 pub use cells::{Cell, CellState, CellUsage, Hold};
 pub use db::{Registry, Session, Tx};

@@ -13,6 +13,7 @@ const MIGRATIONS: &[(i32, &str)] = &[
     (3, include_str!("../migrations/0003_fleet.sql")),
     (4, include_str!("../migrations/0004_entitlements.sql")),
     (5, include_str!("../migrations/0005_key_rotation.sql")),
+    (7, include_str!("../migrations/0007_advisor.sql")),
 ];
 
 /// The schema version that this program knows.

@@ -19,16 +19,19 @@ pub enum Kind {
     Profile,
     /// A cell.
     Cell,
+    /// From how much use on a tier is proposed.
+    Threshold,
 }
 
 impl Kind {
     /// All kinds; what is named by another comes first.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Environment,
         Self::Region,
         Self::Country,
         Self::Profile,
         Self::Cell,
+        Self::Threshold,
     ];
 
     /// The name for people.
@@ -39,6 +42,7 @@ impl Kind {
             Self::Country => "country",
             Self::Profile => "profile",
             Self::Cell => "cell",
+            Self::Threshold => "threshold",
         }
     }
 
@@ -65,6 +69,8 @@ impl Kind {
                 "select 'tenants', count(*) from registry.tenant
                   where cell = $1 and state <> 'deleted'"
             }
+            // Without it, the platform's default holds.
+            Self::Threshold => "select '', 0 where $1::text is null",
         }
     }
 
@@ -78,6 +84,7 @@ impl Kind {
             ],
             Self::Profile => &["delete from registry.profile where id = $1"],
             Self::Cell => &["delete from registry.cell where id = $1"],
+            Self::Threshold => &["delete from registry.threshold where tier = $1"],
         }
     }
 }

@@ -10,10 +10,10 @@ use waangu_identity::RequestContext;
 use waangu_identity::context::CONTEXT_HEADER;
 use waangu_identity::proof::Access;
 use waangu_kernel::{Fault, Permission, Slug, UserId, fault};
-use waangu_tenancy::TenantTx;
+use waangu_tenancy::{Spent, TenantTx};
 
 use crate::json::Refusal;
-use crate::{Flags, Host};
+use crate::{Flags, Host, spent};
 
 /// Time that a request has; the gateway waits as long for an answer to begin.
 const REQUEST_TIME: Duration = Duration::from_secs(30);
@@ -55,6 +55,7 @@ pub struct Authorized<P> {
     host: Host,
     context: RequestContext,
     deadline: Instant,
+    spent: Spent,
     permit: PhantomData<P>,
 }
 
@@ -62,7 +63,7 @@ impl<P: Permit> Authorized<P> {
     /// A transaction of the tenant. It begins with its first statement, which also waits for a tenant
     /// that is frozen for a moment; it must be over by the request's deadline.
     pub fn begin(&self) -> TenantTx {
-        TenantTx::lazy(&self.host.pools, &self.context, self.deadline)
+        TenantTx::lazy(&self.host.pools, &self.context, self.deadline).metered(&self.spent)
     }
 
     /// When the request has to be answered.
@@ -98,6 +99,7 @@ impl<P: Permit> Authorized<P> {
             host,
             context,
             deadline: Instant::now() + REQUEST_TIME,
+            spent: Spent::default(),
             permit: PhantomData,
         }
     }
@@ -124,6 +126,7 @@ impl<P: Permit> FromRequestParts<Host> for Authorized<P> {
             host: host.clone(),
             context,
             deadline: Instant::now() + REQUEST_TIME,
+            spent: spent::of(&parts.extensions),
             permit: PhantomData,
         })
     }

@@ -20,6 +20,7 @@ mod metrics;
 mod module;
 mod retry;
 mod row;
+mod spent;
 mod tree;
 
 pub use authorized::{Authorized, Permit};

@@ -65,6 +65,7 @@ impl Module {
                 Refusal(fault::METHOD_NOT_ALLOWED.fault("the route does not take this method"))
             })
             .layer(DefaultBodyLimit::max(BODY_LIMIT))
+            .layer(axum::middleware::from_fn(crate::spent::meter))
             .with_state(host)
     }
 }

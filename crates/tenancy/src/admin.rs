@@ -28,12 +28,14 @@ use waangu_kernel::{CellId, Fault, ModuleId, fault};
 use crate::error::{from_driver, is_state, sql_state, unavailable};
 use crate::version;
 
+mod compat;
 mod package;
 mod stock;
 mod survey;
 mod tenant;
 mod upgrade;
 mod upkeep;
+mod volume;
 
 pub use package::{Migration, ModulePackage};
 pub use stock::{Recipe, StockTurn};
@@ -41,6 +43,7 @@ pub use survey::Surveyed;
 pub use tenant::{HomeState, Observed, Place};
 pub use upgrade::{UpgradeLimits, Upgraded, Upgrader};
 pub use upkeep::CellMeasure;
+pub use volume::{Held, Volumes};
 
 /// The database that all tenant databases are copied from.
 pub const TEMPLATE_DATABASE: &str = "waangu_template";

@@ -27,7 +27,7 @@ pub use error::{constraint, is_unreachable, sql_state};
 pub use inspect::{Drift, Mend, Rules};
 pub use pools::{CellAddress, CellStats, Limits, Pools};
 pub use tree::{Answer, TreeTx, Visit};
-pub use tx::{Call, TenantTx};
+pub use tx::{Call, Spent, TenantTx};
 
 pub use tokio_postgres::Row;
 pub use tokio_postgres::types::{FromSql, ToSql};

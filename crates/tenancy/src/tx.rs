@@ -27,6 +27,7 @@ use waangu_kernel::{Fault, fault};
 
 mod flight;
 mod more;
+mod spent;
 
 pub use more::{CopyOut, Rows, Savepoint};
 
@@ -34,6 +35,8 @@ use crate::error::{DriverCause, from_driver, is_state};
 use crate::pools::{Lease, Pools};
 pub use flight::Call;
 use flight::{Answer, Flight, ROLL_BACK, Stage};
+use spent::Holding;
+pub use spent::Spent;
 
 /// Longest time given to the rollback of an abandoned transaction.
 const ROLLBACK: Duration = Duration::from_secs(2);
@@ -52,6 +55,8 @@ pub struct TenantTx {
     lease: Option<Lease>,
     progress: Progress,
     savepoints: u32,
+    spent: Spent,
+    holding: Option<Holding>,
 }
 
 /// How far a transaction is, which decides what dropping it means.
@@ -82,7 +87,16 @@ impl TenantTx {
             lease: None,
             progress: Progress::New,
             savepoints: 0,
+            spent: Spent::default(),
+            holding: None,
         }
+    }
+
+    /// Adds the time for which it holds a connection to a sum.
+    #[must_use]
+    pub fn metered(mut self, spent: &Spent) -> Self {
+        self.spent = spent.clone();
+        self
     }
 
     /// The same, begun at once.
@@ -196,6 +210,7 @@ impl TenantTx {
                     .lease(cell, &database, tenant, self.deadline)
                     .await?,
             );
+            self.holding = Some(self.spent.hold());
             let (stage, fault) = match self.send(flight).await {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
@@ -237,6 +252,7 @@ impl TenantTx {
                     // Returned to the pool only now that the transaction has ended.
                     self.progress = Progress::Ended;
                     self.lease = None;
+                    self.holding = None;
                 }
                 Ok(answer)
             }
@@ -261,6 +277,7 @@ impl TenantTx {
         let Some(mut lease) = self.lease.take() else {
             return;
         };
+        self.holding = None;
         if self.progress == Progress::Spoilt {
             lease.discard();
         } else {

@@ -22,9 +22,13 @@ use crate::{connect, private_cell};
 
 mod attacks;
 mod limits;
+mod newer;
 mod pooled;
 mod routes;
 mod sql;
+
+pub use newer::{Released, withstand_newer};
+pub use waangu_tenancy::admin::Migration;
 
 /// What a tenant has booked through the module's own routes.
 #[derive(Debug, Clone)]

@@ -405,7 +405,7 @@ impl Answer {
 }
 
 /// What the module says of itself.
-async fn package(program: &str) -> ModulePackage {
+pub(crate) async fn package(program: &str) -> ModulePackage {
     let output = Command::new(program).arg("package").output().await;
     let output = output.expect("ask the module for its package");
     serde_json::from_slice(&output.stdout).expect("a package")

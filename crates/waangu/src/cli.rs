@@ -97,6 +97,8 @@ pub(crate) enum Command {
     /// The keys that the gateway signs with.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Where tenants would be better off, and why: sector, volume, traffic, service level. Nothing is moved.
+    Advisor(AdvisorOptions),
     /// Make environments, regions, countries, profiles and cells as the world files declare them.
     Apply(ApplyOptions),
     /// Let a module's version go on to the next environment; without arguments, say what ran where.
@@ -108,6 +110,15 @@ pub(crate) enum Command {
     /// Write reference documentation.
     #[command(subcommand)]
     Docs(DocsCommand),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AdvisorOptions {
+    /// What this tenant uses, beside the bounds of the tiers above its own.
+    pub(crate) slug: Option<String>,
+    /// Measure all tenants first; otherwise what the last look has found, an hour ago at most.
+    #[arg(long)]
+    pub(crate) look: bool,
 }
 
 #[derive(Debug, Args)]

@@ -13,6 +13,7 @@ use crate::cli::{
 use crate::failure::{Failure, Of as _};
 use crate::output::{line, print};
 
+mod advisor;
 mod cells;
 mod flags;
 mod fleet;
@@ -24,6 +25,7 @@ mod promotions;
 mod tree;
 mod world;
 
+pub(crate) use advisor::advisor;
 pub(crate) use cells::cell;
 pub(crate) use flags::{flag, plan};
 pub(crate) use fleet::fleet;

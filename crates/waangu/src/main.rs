@@ -48,6 +48,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Flag(command) => commands::flag(&global, command).await,
         Command::Plan(command) => commands::plan(&global, command).await,
         Command::Key(command) => commands::key(&global, command).await,
+        Command::Advisor(options) => commands::advisor(&global, options).await,
         Command::Doctor(options) => doctor::run(&global, &options).await,
         Command::Apply(options) => commands::apply(&global, &options).await,
         Command::Promote(options) => commands::promote(&global, options).await,

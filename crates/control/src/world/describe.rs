@@ -1,11 +1,11 @@
 //! From the registry's types to what somebody would declare.
 
 use waangu_api::world::{
-    CellSpec, CountrySpec, EnvironmentSpec, ProfileSpec, RegionSpec, ReportSpec, WORLD_VERSION,
-    World,
+    CellSpec, CountrySpec, EnvironmentSpec, ProfileSpec, RegionSpec, ReportSpec, ThresholdSpec,
+    WORLD_VERSION, World,
 };
 use waangu_kernel::Fault;
-use waangu_registry::{Cell, Profile, Report, Tx};
+use waangu_registry::{Cell, Profile, Report, Threshold, Tx};
 
 /// All of it.
 pub(crate) async fn world(tx: &Tx<'_>) -> Result<World, Fault> {
@@ -42,6 +42,12 @@ pub(crate) async fn world(tx: &Tx<'_>) -> Result<World, Fault> {
             .map(profile_spec)
             .collect(),
         cells: tx.list_cells().await?.into_iter().map(cell_spec).collect(),
+        thresholds: tx
+            .list_thresholds()
+            .await?
+            .into_iter()
+            .map(threshold_spec)
+            .collect(),
     })
 }
 
@@ -60,6 +66,20 @@ pub(crate) fn profile_spec(profile: Profile) -> ProfileSpec {
         mfa: profile.mfa.as_str().to_owned(),
         reports: profile.reports.into_iter().map(report).collect(),
         limits: profile.limits,
+    }
+}
+
+/// A threshold.
+pub(crate) fn threshold_spec(threshold: Threshold) -> ThresholdSpec {
+    ThresholdSpec {
+        id: threshold.tier.to_string(),
+        bytes: threshold.bytes,
+        rows: threshold.rows,
+        requests_per_minute: threshold.requests_per_minute,
+        database_ms_per_minute: threshold.database_ms_per_minute,
+        window_hours: threshold.window_hours,
+        hold_minutes: threshold.hold_minutes,
+        release_percent: threshold.release_percent,
     }
 }
 

@@ -60,6 +60,11 @@ pub(super) fn diff(declared: &World, now: &World) -> Vec<WorldChange> {
             entries(&declared.cells, "id"),
             entries(&now.cells, "id"),
         ),
+        (
+            Kind::Threshold,
+            entries(&declared.thresholds, "id"),
+            entries(&now.thresholds, "id"),
+        ),
     ];
     for (kind, declared, now) in both {
         compare(kind, &declared, &now, &mut changes);

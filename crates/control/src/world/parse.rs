@@ -4,10 +4,10 @@
 use std::collections::BTreeSet;
 
 use waangu_api::world::{
-    CellSpec, CountrySpec, ProfileSpec, RegionSpec, ReportSpec, WORLD_VERSION, World,
+    CellSpec, CountrySpec, ProfileSpec, RegionSpec, ReportSpec, ThresholdSpec, WORLD_VERSION, World,
 };
-use waangu_kernel::{Fault, RoleName, Sla, fault};
-use waangu_registry::{Cell, CellState, Country, Mfa, Profile, Region, Report};
+use waangu_kernel::{Fault, RoleName, Sla, Tier, fault};
+use waangu_registry::{Cell, CellState, Country, Mfa, Profile, Region, Report, Threshold};
 
 /// Who may run a region.
 const PROVIDERS: [&str; 4] = ["aws", "azure", "hetzner", "dc"];
@@ -23,6 +23,7 @@ pub(crate) struct Declared {
     pub(crate) countries: Vec<Country>,
     pub(crate) profiles: Vec<Profile>,
     pub(crate) cells: Vec<Cell>,
+    pub(crate) thresholds: Vec<Threshold>,
 }
 
 impl Declared {
@@ -52,6 +53,7 @@ impl Declared {
                 |c| &c.id,
                 |spec| cell(spec, environment, now),
             )?,
+            thresholds: all("thresholds", &world.thresholds, |t| &t.id, threshold)?,
         })
     }
 }
@@ -91,7 +93,8 @@ fn check_unique(world: &World) -> Result<(), Fault> {
     twice("regions", world.regions.iter().map(|r| &r.id))?;
     twice("countries", world.countries.iter().map(|c| &c.code))?;
     twice("profiles", world.profiles.iter().map(|p| &p.id))?;
-    twice("cells", world.cells.iter().map(|c| &c.id))
+    twice("cells", world.cells.iter().map(|c| &c.id))?;
+    twice("thresholds", world.thresholds.iter().map(|t| &t.id))
 }
 
 fn region(spec: &RegionSpec) -> Result<Region, Fault> {
@@ -193,6 +196,31 @@ fn cell(spec: &CellSpec, environment: &str, now: &[Cell]) -> Result<Cell, Fault>
         tenants: now.map_or(0, |cell| cell.tenants),
         usage: None,
     })
+}
+
+fn threshold(spec: &ThresholdSpec) -> Result<Threshold, Fault> {
+    let bound = |given: Option<i64>, field| given.map(|most| positive(most, field)).transpose();
+    let tier: Tier = named(&spec.id, "id")?;
+    if tier == Tier::Shared {
+        return Err(invalid("shared is what tenants are moved away from").field("id"));
+    }
+    Ok(Threshold {
+        tier,
+        bytes: bound(spec.bytes, "bytes")?,
+        rows: bound(spec.rows, "rows")?,
+        requests_per_minute: bound(spec.requests_per_minute, "requests_per_minute")?,
+        database_ms_per_minute: bound(spec.database_ms_per_minute, "database_ms_per_minute")?,
+        window_hours: between(spec.window_hours, 1, 720, "window_hours")?,
+        hold_minutes: between(spec.hold_minutes, 0, 43_200, "hold_minutes")?,
+        release_percent: between(spec.release_percent, 1, 100, "release_percent")?,
+    })
+}
+
+fn between(given: i32, least: i32, most: i32, field: &'static str) -> Result<i32, Fault> {
+    if (least..=most).contains(&given) {
+        return Ok(given);
+    }
+    Err(invalid(format!("it has to be from {least} to {most}")).field(field))
 }
 
 /// Roles; whether a module declares them shows when they are given to somebody.

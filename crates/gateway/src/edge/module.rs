@@ -13,7 +13,7 @@ use waangu_identity::proof::{Access, ProofClaims};
 use waangu_kernel::manifest::Scope;
 use waangu_kernel::{Fault, ModuleId, Placement, Slug, fault};
 
-use super::{Arrived, Edge, REQUEST_HEADER, Trail, not_found, text};
+use super::{Arrived, Edge, REQUEST_HEADER, Trail, not_found, text, traffic};
 use crate::authenticate::Principal;
 use crate::authorise::{Grant, authorise};
 use crate::forward::{Call, Held};
@@ -68,7 +68,11 @@ impl Edge {
             body: self.bounded(arrived.body)?,
         };
         let held = Held::new(arrived.running, vec![arrived.permit, share]);
-        self.forward(call, held).await
+        let counts = self.snapshot.share(&tenant);
+        counts.count(1, 0);
+        let reply = self.upstreams.send(call).await?;
+        counts.count(0, traffic::spent(reply.headers()));
+        Ok(self.pass_on(reply, held, Receiver::Module))
     }
 
     /// Whose data is asked for, and by whom.

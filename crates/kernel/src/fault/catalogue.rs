@@ -498,7 +498,7 @@ pub static CONTROL_TIMEOUT: ErrorDef = ErrorDef::server(
 );
 
 /// All of the above and of the files beside, in order.
-pub static ALL: [&ErrorDef; 76] = [
+pub static ALL: [&ErrorDef; 78] = [
     &MALFORMED_REQUEST,
     &MALFORMED_JSON,
     &UNKNOWN_FIELD,
@@ -575,6 +575,8 @@ pub static ALL: [&ErrorDef; 76] = [
     &SETTING_FIXED,
     &SETTING_UNKNOWN,
     &VERSION_NOT_RUN_BEFORE,
+    &PACKAGE_INCOMPATIBLE,
+    &PACKAGE_EARLY,
 ];
 
 #[cfg(test)]

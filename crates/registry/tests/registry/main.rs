@@ -3,6 +3,7 @@
 //! All files are one binary, so they share one throw-away server; each test has a database of its
 //! own.
 
+mod advisor;
 mod directory;
 mod entitlements;
 mod feed;

@@ -4,6 +4,7 @@
 
 mod attacks;
 mod broken;
+mod compat;
 mod drift;
 mod isolation;
 mod pools;
@@ -17,3 +18,4 @@ mod transactions;
 mod tree;
 #[cfg(test)]
 mod upgrade;
+mod volume;

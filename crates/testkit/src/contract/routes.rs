@@ -167,7 +167,7 @@ async fn other_contexts_are_refused(stage: &Stage<'_>) {
 }
 
 /// Sends an example as the gateway would for this party.
-async fn call(stage: &Stage<'_>, party: &Party<'_>, example: &Example) -> Answer {
+pub(super) async fn call(stage: &Stage<'_>, party: &Party<'_>, example: &Example) -> Answer {
     let caller = stage.world.caller(party.home, EVERYTHING);
     let context = RequestContext {
         places: places(party),

@@ -6,6 +6,8 @@
 //! Every process is ended at the end of the run, however it ends ([`support::folder`]).
 
 #[cfg(test)]
+mod advisor;
+#[cfg(test)]
 mod bad_input;
 #[cfg(test)]
 mod border;

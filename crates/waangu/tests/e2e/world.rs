@@ -96,6 +96,18 @@ async fn mistakes_in_files_are_found_with_file_and_line() {
             "version = 2",
             "line 3: version 2 is not known",
         ),
+        (
+            "profiles.toml",
+            "{ users = 5000 }",
+            "{ user = 5000 }",
+            "line 26: nobody declares the limit `user`",
+        ),
+        (
+            "profiles.toml",
+            "rows = 5_000_000",
+            "rows = 0",
+            "line 58: it has to be at least 1",
+        ),
     ] {
         let folder = tempfile::tempdir().unwrap();
         copy_fleet(folder.path());

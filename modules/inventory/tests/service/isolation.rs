@@ -10,7 +10,7 @@ async fn the_module_withstands_the_contract() {
 }
 
 /// A product at two places, brought in and moved on, all named after the secret.
-async fn seed(caller: Caller<'_>, secret: &str) -> Seeded {
+pub(crate) async fn seed(caller: Caller<'_>, secret: &str) -> Seeded {
     let product = json!({ "sku": format!("SKU-{secret}"), "name": format!("Product {secret}") });
     // With a limit, so that the turns are taken, too.
     let limit = Values::from([("inventory.products".to_owned(), json!(1000))]);

@@ -15,5 +15,6 @@ mod isolation;
 mod limits;
 mod model;
 mod moves;
+mod newer;
 mod rush;
 mod support;

@@ -79,3 +79,27 @@ pub static REPAIR_NOT_FOUND: ErrorDef = ErrorDef::client(
     "The id in the address is not that of a repair, or it is an old one that has been forgotten.",
     "Begin another.",
 );
+
+/// A package takes away what programs of the installed version may use.
+pub static PACKAGE_INCOMPATIBLE: ErrorDef = ErrorDef::server(
+    Blame::Module,
+    "package-incompatible",
+    500,
+    "A module's new tables would break its running version",
+    "Two versions of a module are in use while an upgrade goes on. The new package's migrations take away \
+     or narrow something that programs of the installed version may read or write; `detail` names it.",
+    "Add what is new first, and remove what is old in a later release, whose manifest says \
+     `contract = true`. A constraint that has become wider is named in the manifest's `widened`.",
+);
+
+/// A contracting package comes before all tenants have the one before it.
+pub static PACKAGE_EARLY: ErrorDef = ErrorDef::server(
+    Blame::Module,
+    "package-early",
+    500,
+    "A contracting package comes too early",
+    "A release that removes what is old (`contract = true`) may be installed only when every tenant has the \
+     installed version and no upgrade of the module is under way.",
+    "Start the version before it again, bring it to all tenants (`waangu fleet upgrade`), then deploy this \
+     one.",
+);
