@@ -5,27 +5,37 @@
 //! - every attempt has a name of its own, which slot, publication and the note in the target share; a
 //!   worker of another attempt finds its note gone and its transaction fails.
 //!
-//! A [`Relocation`] whose call was dropped half-way must be dropped too: its sessions end with it.
+//! A [`Relocation`] whose call was dropped half-way must be dropped too: its sessions end with it. To stop
+//! one and go on with it (to abort, most likely), cancel its [`Relocation::stop_token`].
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
-use tokio_postgres::{Client, Statement};
+use tokio_postgres::{Client, NoTls};
+use tokio_util::sync::CancellationToken;
 use waangu_kernel::placement::Tier;
 use waangu_kernel::{ModuleId, TenantId};
 use waangu_tenancy::{CellAdmin, ModulePackage};
 
-use crate::Error;
-use crate::place::{Side, quoted};
-use crate::state::{self, Copy, Home, Observed, Step};
+use self::observe::{NOTES, drop_remains, home, prefix};
+use crate::place::Side;
+use crate::progress::{Phase, Progress, Teller};
+use crate::state::{self, Home, Step};
 use crate::table::{Table, tables};
-use crate::verify::Dirty;
+use crate::verify::LOOKING_UP;
+use crate::{Error, stop};
 
+mod apply;
+mod batch;
+mod compare;
 mod copy;
 mod cutover;
 mod follow;
 mod leave;
+mod observe;
+mod statements;
 
 /// The name that slots and publications begin with.
 pub(crate) const PREFIX: &str = "waangu_move_";
@@ -95,10 +105,17 @@ pub struct Relocation {
     lead: Client,
     reader: Client,
     writer: Client,
-    tables: Vec<Table>,
+    tables: Arc<[Table]>,
     attempt: String,
-    statements: HashMap<String, Statement>,
-    dirty: Option<Dirty>,
+    prepared: apply::Prepared,
+    reading: Option<follow::Reading>,
+    watch: Option<batch::Watch>,
+    /// Transactions applied since a snapshot of the source was last known to see all of them.
+    recent: Vec<u32>,
+    /// When the source was last asked what the move holds back.
+    looked: Option<Instant>,
+    teller: Teller,
+    stop: CancellationToken,
 }
 
 impl Relocation {
@@ -130,18 +147,26 @@ impl Relocation {
         }
         let reader = source.session(tenant).await?;
         let writer = target.session(tenant).await?;
+        for end in [&reader, &writer] {
+            end.batch_execute(NOTES).await?;
+            end.batch_execute(LOOKING_UP).await?;
+        }
         let modules: Vec<&ModuleId> = request.packages.iter().map(ModulePackage::id).collect();
         let tables = tables((&reader, source), (&writer, target), tenant, &modules).await?;
-        writer.batch_execute(NOTES).await?;
         let mut relocation = Self {
             admin,
             lead,
             reader,
             writer,
-            tables,
+            tables: tables.into(),
             attempt: String::new(),
-            statements: HashMap::new(),
-            dirty: None,
+            prepared: apply::Prepared::new(),
+            reading: None,
+            watch: None,
+            recent: Vec::new(),
+            looked: None,
+            teller: Teller::new(),
+            stop: CancellationToken::new(),
             request,
         };
         relocation.read_attempt().await?;
@@ -161,14 +186,56 @@ impl Relocation {
     /// # Errors
     /// As [`Error`] says; the next worker goes on from [`Relocation::next`].
     pub async fn apply(&mut self, step: &Step) -> Result<(), Error> {
-        match step {
-            Step::Copy => self.copy().await,
-            Step::CutOver => self.cut_over().await,
+        let token = self.stop.clone();
+        let done = match step {
+            Step::Copy => stop::unless(&token, self.copy()).await,
+            Step::CutOver => {
+                self.watch = None;
+                self.cut_over().await
+            }
             Step::Open => self.open().await,
             Step::Finish => self.finish().await,
             Step::Done => Ok(()),
             Step::Refuse(why) => Err(Error::Refused((*why).to_owned())),
+        };
+        if matches!(done, Err(Error::Cancelled)) {
+            self.begin_sessions_anew().await?;
         }
+        done
+    }
+
+    /// How far it is, as it goes on.
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.teller.listen()
+    }
+
+    /// Cancelling it makes [`Relocation::apply`] return [`Error::Cancelled`] within moments, unless the
+    /// commit point is about to be reached or behind: then the step ends as it would have, and so does a
+    /// step that is begun behind the fence. Nothing is undone by it: that is what
+    /// [`Relocation::abort`] is for.
+    pub fn stop_token(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// What was under way when work was dropped is stopped; the claim is kept.
+    async fn begin_sessions_anew(&mut self) -> Result<(), Error> {
+        self.reading = None;
+        self.prepared.clear();
+        let tenant = self.request.tenant;
+        let reader = self.request.source.session(tenant).await?;
+        let writer = self.request.target.session(tenant).await?;
+        let old = [
+            std::mem::replace(&mut self.reader, reader),
+            std::mem::replace(&mut self.writer, writer),
+        ];
+        for session in old {
+            // Fails if it has ended already.
+            drop(session.cancel_token().cancel_query(NoTls).await);
+        }
+        for end in [&self.reader, &self.writer] {
+            end.batch_execute(LOOKING_UP).await?;
+        }
+        Ok(())
     }
 
     /// Undoes a move that is not fenced yet: nothing of it is left.
@@ -187,33 +254,6 @@ impl Relocation {
             return Ok(());
         }
         Ok(self.admin.remove_tenant(tenant, placement).await?)
-    }
-
-    async fn observe(&self) -> Result<Observed, Error> {
-        let tenant = self.request.tenant;
-        let sql =
-            "select snapshot is not null from waangu_relocation.progress where tenant_id = $1";
-        let copy = match self.writer.query_opt(sql, &[&tenant.number()]).await? {
-            None => Copy::None,
-            Some(row) if row.try_get(0)? => Copy::Whole,
-            Some(_) => Copy::Begun,
-        };
-        let sql = "select coalesce(bool_or(slot_name = $1 and wal_status <> 'lost'), false)
-                        , count(*) > 0 or exists (select from pg_publication
-                                                   where starts_with(pubname, $2))
-                     from pg_replication_slots where starts_with(slot_name, $2)";
-        let row = self
-            .reader
-            .query_one(sql, &[&self.slot(), &prefix(tenant)])
-            .await?;
-        Ok(Observed {
-            epoch: self.request.source.placement.epoch,
-            source: home(&self.reader, tenant).await?,
-            target: home(&self.writer, tenant).await?,
-            copy,
-            slot: row.try_get(0)?,
-            remains: row.try_get(1)?,
-        })
     }
 
     /// The name of this attempt's slot and publication.
@@ -239,18 +279,25 @@ impl Relocation {
         {
             return Err(Error::Refused("the source is not fenced".to_owned()));
         }
-        let placement = &self.request.target.placement;
-        self.admin
-            .set_lineage(tenant, placement, &self.request.lineage)
+        // As it was when it was fenced: a suspended tenant stays suspended.
+        let sql = "select state from waangu_relocation.fence where tenant_id = $1 and epoch = $2";
+        let noted = self
+            .reader
+            .query_opt(sql, &[&tenant.number(), &after])
             .await?;
-        let sql = "insert into waangu.home (tenant_id, state, epoch) values ($1, 'active', $2)
+        let state: String = match &noted {
+            Some(row) => row.try_get(0)?,
+            None => "active".to_owned(),
+        };
+        let sql = "insert into waangu.home (tenant_id, state, epoch) values ($1, $2, $3)
                    on conflict (tenant_id) do update
                    set state = excluded.state
                      , epoch = excluded.epoch
                    where waangu.home.epoch < excluded.epoch";
         self.writer
-            .execute(sql, &[&tenant.number(), &after])
+            .execute(sql, &[&tenant.number(), &state, &after])
             .await?;
+        self.teller.phase(Phase::Open);
         Ok(())
     }
 
@@ -259,14 +306,19 @@ impl Relocation {
         let tenant = self.request.tenant;
         let sql = "delete from waangu_relocation.progress where tenant_id = $1";
         self.writer.execute(sql, &[&tenant.number()]).await?;
-        drop_remains(&self.reader, tenant).await
+        self.reading = None;
+        drop_remains(&self.reader, tenant).await?;
+        let sql = "delete from waangu_relocation.fence where tenant_id = $1";
+        self.reader.execute(sql, &[&tenant.number()]).await?;
+        self.teller.phase(Phase::Done);
+        Ok(())
     }
 
     /// The statements that take the tenant's rows out of the target.
     fn clear_sql(&self) -> String {
         let number = self.request.tenant.number();
         let mut sql = "begin; set local session_replication_role = replica;".to_owned();
-        for table in &self.tables {
+        for table in self.tables.iter() {
             let clear = format!("delete from {} where tenant_id = {number};", table.target);
             sql.push_str(&clear);
         }
@@ -278,66 +330,4 @@ impl std::fmt::Debug for Relocation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Relocation({} {})", self.request.tenant, self.attempt)
     }
-}
-
-/// Where the target notes how far it is. Nobody but administrators has rights there.
-const NOTES: &str = "begin; select pg_advisory_xact_lock(-6, 0);
-    create schema if not exists waangu_relocation;
-    create table if not exists waangu_relocation.progress (
-        tenant_id bigint primary key
-      , attempt text not null
-      , snapshot text
-      , lsn pg_lsn not null
-    );
-    commit";
-
-fn prefix(tenant: TenantId) -> String {
-    format!("{PREFIX}{}_", tenant.number())
-}
-
-async fn home(client: &Client, tenant: TenantId) -> Result<Option<(Home, i64)>, Error> {
-    let sql = "select state, epoch from waangu.home where tenant_id = $1";
-    let Some(row) = client.query_opt(sql, &[&tenant.number()]).await? else {
-        return Ok(None);
-    };
-    let state = match row.try_get(0)? {
-        "active" => Home::Active,
-        "moved" => Home::Moved,
-        _ => Home::Suspended,
-    };
-    Ok(Some((state, row.try_get(1)?)))
-}
-
-/// Drops the slots and publications of all attempts.
-async fn drop_remains(client: &Client, tenant: TenantId) -> Result<(), Error> {
-    let begun = Instant::now();
-    let sql =
-        "select slot_name::text, active from pg_replication_slots where starts_with(slot_name, $1)";
-    loop {
-        let rows = client.query(sql, &[&prefix(tenant)]).await?;
-        for row in &rows {
-            // A worker that has died may still be reading; its session ends with its connection.
-            if !row.try_get::<_, bool>(1)? {
-                let name: &str = row.try_get(0)?;
-                client
-                    .execute("select pg_drop_replication_slot($1)", &[&name])
-                    .await?;
-            }
-        }
-        if rows.is_empty() {
-            break;
-        }
-        if begun.elapsed() > OTHERS {
-            return Err(Error::Database("a slot stays in use".to_owned()));
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    let sql = "select pubname::text from pg_publication where starts_with(pubname, $1)";
-    for row in client.query(sql, &[&prefix(tenant)]).await? {
-        let name = quoted(row.try_get(0)?);
-        client
-            .batch_execute(&format!("drop publication if exists {name}"))
-            .await?;
-    }
-    Ok(())
 }

@@ -20,12 +20,16 @@ pub mod state;
 
 mod engine;
 mod place;
+mod progress;
+mod stop;
+mod stream;
 mod sweep;
 mod table;
 mod verify;
 
 pub use engine::{Options, Relocation, Request, Safety};
 pub use place::Side;
+pub use progress::{Phase, Progress};
 pub use state::Step;
 pub use sweep::{Debris, debris, sweep};
 
@@ -41,6 +45,9 @@ pub enum Error {
     /// Somebody else is moving it.
     #[error("somebody else is moving this tenant")]
     Busy,
+    /// It was told to stop, before the commit point.
+    #[error("the move was stopped")]
+    Cancelled,
     /// The tenant could not be frozen, drained and verified within the longest pause.
     #[error("the move did not fit into a pause of {0} ms")]
     Pause(u128),
@@ -49,7 +56,7 @@ pub enum Error {
     Mismatch {
         /// The table, with its schema at the source.
         table: String,
-        /// Counts, or the range of keys.
+        /// How many rows, and the range of their keys.
         what: String,
     },
     /// The slot holds back more of the log than it may.
@@ -69,5 +76,11 @@ impl From<tokio_postgres::Error> for Error {
             Some(db) => Self::Database(format!("{} [{}]", db.message(), db.code().code())),
             None => Self::Database(error.to_string()),
         }
+    }
+}
+
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Self {
+        Self::Database(error.to_string())
     }
 }

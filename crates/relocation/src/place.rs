@@ -10,13 +10,13 @@ use waangu_tenancy::CellAdminConfig;
 use crate::Error;
 
 /// Longest wait for a connection.
-const CONNECT: Duration = Duration::from_secs(10);
+pub(crate) const CONNECT: Duration = Duration::from_secs(10);
 
 /// Longest time that a peer may be silent before its connection counts as lost.
-const SILENCE: Duration = Duration::from_secs(20);
+pub(crate) const SILENCE: Duration = Duration::from_secs(20);
 
 /// Values are carried and compared as text, so both ends must write them alike and in full.
-const SETTINGS: &str = "set datestyle = 'ISO, YMD'; set timezone = 'UTC'; set intervalstyle = 'postgres';
+pub(crate) const SETTINGS: &str = "set datestyle = 'ISO, YMD'; set timezone = 'UTC'; set intervalstyle = 'postgres';
     set extra_float_digits = 3; set bytea_output = 'hex'; set lc_monetary = 'C'; set client_encoding = 'UTF8';
     set search_path = pg_catalog; set row_security = off; set synchronous_commit = on;
     set lock_timeout = '10s'; set idle_in_transaction_session_timeout = '60s'";

@@ -63,8 +63,9 @@ pub enum Step {
 pub fn next(seen: &Observed) -> Step {
     let after = seen.epoch + 1;
     match (seen.source, seen.target) {
-        (Some((Home::Moved, epoch)), Some((Home::Active, opened)))
-            if epoch == after && opened == after =>
+        // Open, or closed by somebody since, or left for a third place: it has arrived.
+        (Some((Home::Moved, epoch)), Some((state, opened)))
+            if epoch == after && (opened > after || opened == after && state != Home::Moved) =>
         {
             if seen.remains || seen.copy != Copy::None {
                 Step::Finish
@@ -73,21 +74,23 @@ pub fn next(seen: &Observed) -> Step {
             }
         }
         (Some((Home::Moved, epoch)), target) if epoch == after => match target {
-            Some((_, opened)) if opened >= after => {
-                Step::Refuse("its new place was closed or left meanwhile")
+            Some((Home::Moved, opened)) if opened == after => {
+                Step::Refuse("its new place knows it as gone at that epoch")
             }
             _ if seen.copy == Copy::Whole => Step::Open,
             _ => Step::Refuse("it is fenced, and its new place has no whole copy"),
         },
-        (Some((Home::Active, epoch)), target) if epoch == seen.epoch => match target {
-            Some((Home::Active, _)) => Step::Refuse("the new place is open already"),
-            Some((_, opened)) if opened > seen.epoch => {
-                Step::Refuse("the new place knows a later epoch")
+        // A suspended tenant moves as well, and arrives suspended.
+        (Some((Home::Active | Home::Suspended, epoch)), target) if epoch == seen.epoch => {
+            match target {
+                Some((Home::Active, _)) => Step::Refuse("the new place is open already"),
+                Some((_, opened)) if opened > seen.epoch => {
+                    Step::Refuse("the new place knows a later epoch")
+                }
+                _ if seen.copy == Copy::Whole && seen.slot => Step::CutOver,
+                _ => Step::Copy,
             }
-            _ if seen.copy == Copy::Whole && seen.slot => Step::CutOver,
-            _ => Step::Copy,
-        },
-        (Some((Home::Suspended, _)), _) => Step::Refuse("it is suspended"),
+        }
         _ => Step::Refuse("it is not at home at the source at that epoch"),
     }
 }

@@ -21,6 +21,10 @@ pub(crate) struct Table {
     pub(crate) columns: Vec<(String, String)>,
     /// The primary key's columns, in its order.
     pub(crate) key: Vec<String>,
+    /// Whether rows may be in each other's way other than by that key.
+    pub(crate) strict: bool,
+    /// Whether its values mean the same in another database also in binary.
+    pub(crate) binary: bool,
 }
 
 impl Table {
@@ -64,47 +68,66 @@ pub(crate) async fn tables(
                 "the tables of module {module} are not the same at both ends"
             )));
         }
-        for (name, columns, key) in here {
-            if key.is_empty() {
+        for found in here {
+            if found.key.is_empty() {
                 return Err(Error::Refused(format!(
-                    "table {name} of module {module} has no primary key"
+                    "table {} of module {module} has no primary key that is checked at once",
+                    found.name
                 )));
             }
             tables.push(Table {
-                source: format!("{}.{}", quoted(&from), quoted(&name)),
-                target: format!("{}.{}", quoted(&to), quoted(&name)),
+                source: format!("{}.{}", quoted(&from), quoted(&found.name)),
+                target: format!("{}.{}", quoted(&to), quoted(&found.name)),
                 schema: from.clone(),
-                name,
-                columns,
-                key,
+                name: found.name,
+                columns: found.columns,
+                key: found.key,
+                strict: found.strict,
+                binary: found.binary,
             });
         }
     }
     Ok(tables)
 }
 
-type Found = (String, Vec<(String, String)>, Vec<String>);
+/// One table of one end.
+#[derive(Debug, PartialEq, Eq)]
+struct Found {
+    name: String,
+    columns: Vec<(String, String)>,
+    key: Vec<String>,
+    strict: bool,
+    binary: bool,
+}
+
+/// The columns of all tables of a schema. A type of the catalogue has the same number everywhere; a
+/// deferrable key is no replica identity, and updates of a published table without one are refused.
+const COLUMNS: &str = "
+    select c.relname::text
+         , c.relkind = 'r' and c.relpersistence = 'p' and c.relreplident = 'd'
+           and not c.relispartition
+           and not exists (select from pg_inherits h where c.oid in (h.inhrelid, h.inhparent))
+         , a.attname::text
+         , format_type(a.atttypid, a.atttypmod)
+         , a.attgenerated <> ''
+         , a.attidentity <> ''
+         , array_position(i.indkey::int2[], a.attnum)
+         , exists (select from pg_index o
+                    where o.indrelid = c.oid and not o.indisprimary
+                      and (o.indisunique or o.indisexclusion))
+         , a.atttypid < 16384
+      from pg_class c
+      join pg_namespace n on n.oid = c.relnamespace
+      join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+      left join pg_index i on i.indrelid = c.oid and i.indisprimary and i.indimmediate
+     where n.nspname = $1 and c.relkind in ('r', 'p')
+     order by c.relname, a.attname";
 
 /// What a schema holds.
 async fn read(client: &Client, schema: &str) -> Result<Vec<Found>, Error> {
-    let sql = "select c.relname::text
-                    , c.relkind = 'r' and c.relpersistence = 'p' and c.relreplident = 'd'
-                      and not c.relispartition
-                      and not exists (select from pg_inherits h where c.oid in (h.inhrelid, h.inhparent))
-                    , a.attname::text
-                    , format_type(a.atttypid, a.atttypmod)
-                    , a.attgenerated <> ''
-                    , a.attidentity <> ''
-                    , array_position(i.indkey::int2[], a.attnum)
-                 from pg_class c
-                 join pg_namespace n on n.oid = c.relnamespace
-                 join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-                 left join pg_index i on i.indrelid = c.oid and i.indisprimary
-                where n.nspname = $1 and c.relkind in ('r', 'p')
-                order by c.relname, a.attname";
     let mut tables: Vec<Found> = Vec::new();
     let mut keys: Vec<Vec<(i32, String)>> = Vec::new();
-    for row in client.query(sql, &[&schema]).await? {
+    for row in client.query(COLUMNS, &[&schema]).await? {
         let table: String = row.try_get(0)?;
         let column: String = row.try_get(2)?;
         let (generated, identity): (bool, bool) = (row.try_get(4)?, row.try_get(5)?);
@@ -119,23 +142,30 @@ async fn read(client: &Client, schema: &str) -> Result<Vec<Found>, Error> {
                 "column {column} of table {table} is an identity, or generated and part of the key"
             )));
         }
-        if tables.last().is_none_or(|(name, _, _)| *name != table) {
-            tables.push((table, Vec::new(), Vec::new()));
+        if tables.last().is_none_or(|last| last.name != table) {
+            tables.push(Found {
+                name: table,
+                columns: Vec::new(),
+                key: Vec::new(),
+                strict: row.try_get(7)?,
+                binary: true,
+            });
             keys.push(Vec::new());
         }
-        let (Some((_, columns, _)), Some(key)) = (tables.last_mut(), keys.last_mut()) else {
+        let (Some(table), Some(key)) = (tables.last_mut(), keys.last_mut()) else {
             continue;
         };
         if let Some(place) = place {
             key.push((place, column.clone()));
         }
         if !generated {
-            columns.push((column, row.try_get(3)?));
+            table.columns.push((column, row.try_get(3)?));
+            table.binary &= row.try_get::<_, bool>(8)?;
         }
     }
-    for ((_, _, key), mut found) in tables.iter_mut().zip(keys) {
-        found.sort();
-        key.extend(found.into_iter().map(|(_, column)| column));
+    for (table, mut key) in tables.iter_mut().zip(keys) {
+        key.sort();
+        table.key = key.into_iter().map(|(_, column)| column).collect();
     }
     Ok(tables)
 }

@@ -1,211 +1,335 @@
-//! Are both ends the same? All rows before the freeze; at rest only those touched since, and counts.
+//! Are both ends the same at the same point of the log?
 //!
-//! A row that was equal before, and of which the stream has told nothing since, is equal at rest. A row
-//! counts as touched when its change is read, whether or not it was applied well.
+//! The caller gives a session at each end, each in one snapshot, and the rows for which these two are not
+//! at the same point: those that changed behind the source's. All others are counted and digested on both
+//! sides; the sum of the rows' digests does not depend on their order. If the sums differ, the rows are
+//! looked for: by 1024 parts of the keys' digests, then by key.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
-use futures_util::{StreamExt as _, future, pin_mut};
+use futures_util::future;
 use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
 use waangu_kernel::TenantId;
 
 use crate::Error;
 use crate::place::quoted;
-use crate::table::{Table, list};
-
-/// Rows that may differ while changes are on their way; more of them is no lag any more.
-const MOST: usize = 50_000;
+use crate::progress::Teller;
+use crate::table::Table;
 
 /// Keys compared with one statement.
 const CHUNK: usize = 2000;
 
-/// Rows to look at again, per table, by their keys as text.
+/// Differing rows that are kept as evidence.
+const KEPT: usize = 20;
+
+/// For sessions that look rows up by key: parameters are few, whatever the plan thinks.
+pub(crate) const LOOKING_UP: &str = "set enable_hashjoin = off; set enable_mergejoin = off; set enable_seqscan = off; set jit = off";
+
+/// Rows, per table, by their keys as text.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Dirty(HashMap<usize, BTreeSet<Vec<String>>>);
+pub(crate) struct Dirty(HashMap<usize, HashSet<Vec<String>>>);
 
 impl Dirty {
     pub(crate) fn add(&mut self, table: usize, key: Vec<String>) {
         self.0.entry(table).or_default().insert(key);
     }
 
-    pub(crate) fn join(&mut self, other: Self) {
-        for (table, keys) in other.0 {
-            self.0.entry(table).or_default().extend(keys);
-        }
+    pub(crate) fn len(&self) -> usize {
+        self.0.values().map(HashSet::len).sum()
+    }
+
+    fn of(&self, table: usize) -> Vec<&Vec<String>> {
+        self.0.get(&table).into_iter().flatten().collect()
+    }
+
+    fn has(&self, table: usize, key: &Vec<String>) -> bool {
+        self.0.get(&table).is_some_and(|keys| keys.contains(key))
     }
 }
 
-/// Compares all rows while both ends change. Holds 16 bytes for each row of the largest table.
-pub(crate) async fn compare(
-    source: &Client,
-    target: &Client,
-    tables: &[Table],
-    tenant: TenantId,
-) -> Result<Dirty, Error> {
-    let mut dirty = Dirty::default();
-    for (index, table) in tables.iter().enumerate() {
-        let here = digests(source, &table.source, table, tenant);
-        let there = digests(target, &table.target, table, tenant);
-        let (here, mut there) = future::try_join(here, there).await?;
-        let mut differ: Vec<i64> = Vec::new();
-        for (key, digest) in here {
-            if there.remove(&key) != Some(digest) {
-                differ.push(key);
-            }
-        }
-        differ.extend(there.into_keys());
-        if differ.len() > MOST {
-            let what = format!("{} rows, before the freeze", differ.len());
-            return Err(mismatch(table, what));
-        }
-        for (client, name) in [(source, &table.source), (target, &table.target)] {
-            for key in keys(client, name, table, tenant, &differ).await? {
-                dirty.add(index, key);
-            }
-        }
-    }
-    Ok(dirty)
+/// A session at each end.
+pub(crate) struct Ends<'a> {
+    pub(crate) source: &'a Client,
+    pub(crate) target: &'a Client,
+    pub(crate) tables: &'a Arc<[Table]>,
+    pub(crate) tenant: TenantId,
 }
 
-/// Compares the rows of `dirty`, and how many there are in all, at the same point of the log.
-pub(crate) async fn at_rest(
-    source: &Client,
-    target: &Client,
-    tables: &[Table],
-    tenant: TenantId,
-    dirty: &Dirty,
-) -> Result<(), Error> {
-    for (index, table) in tables.iter().enumerate() {
-        let here = count(source, &table.source, tenant);
-        let there = count(target, &table.target, tenant);
+/// A row that is not the same at both ends, with its text, if it is there.
+#[derive(Debug)]
+pub(crate) struct Differing {
+    pub(crate) key: Vec<String>,
+    pub(crate) source: Option<String>,
+    pub(crate) target: Option<String>,
+}
+
+/// What a comparison found.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    Same,
+    Differs {
+        table: String,
+        what: String,
+        rows: Vec<Differing>,
+    },
+}
+
+/// Compares all rows but some.
+pub(crate) async fn whole(
+    ends: &Ends<'_>,
+    except: &Dirty,
+    teller: &Teller,
+) -> Result<Verdict, Error> {
+    for (index, table) in ends.tables.iter().enumerate() {
+        teller.table(&table.source);
+        let but = except.of(index);
+        let here = sums(ends.source, &table.source, table, ends.tenant, &but);
+        let there = sums(ends.target, &table.target, table, ends.tenant, &but);
         let (here, there) = future::try_join(here, there).await?;
-        if here != there {
-            return Err(mismatch(table, format!("{here} rows became {there}")));
+        let parts: Vec<i64> = differing(&here, &there);
+        if parts.is_empty() {
+            continue;
         }
-        let keys: Vec<&Vec<String>> = dirty.0.get(&index).into_iter().flatten().collect();
+        let here_keys = keys_in(ends.source, &table.source, table, ends.tenant, &parts);
+        let there_keys = keys_in(ends.target, &table.target, table, ends.tenant, &parts);
+        let (mut here_keys, mut there_keys) = future::try_join(here_keys, there_keys).await?;
+        here_keys.retain(|key, _| !except.has(index, key));
+        there_keys.retain(|key, _| !except.has(index, key));
+        let keys = differing(&here_keys, &there_keys);
+        let counts = (count(&here), count(&there));
+        return differs(ends, table, keys, Some(counts)).await;
+    }
+    Ok(Verdict::Same)
+}
+
+/// Compares some rows, without others.
+pub(crate) async fn some(ends: &Ends<'_>, which: &Dirty, except: &Dirty) -> Result<Verdict, Error> {
+    for (index, table) in ends.tables.iter().enumerate() {
+        let mut keys = which.of(index);
+        keys.retain(|key| !except.has(index, key));
         for chunk in keys.chunks(CHUNK) {
-            let here = rows(source, &table.source, table, chunk);
-            let there = rows(target, &table.target, table, chunk);
+            let here = rows(ends.source, &table.source, table, chunk);
+            let there = rows(ends.target, &table.target, table, chunk);
             let (here, there) = future::try_join(here, there).await?;
-            if here != there {
-                let range = (chunk.first(), chunk.last());
-                return Err(mismatch(table, format!("keys between {range:?}")));
+            let keys = differing(&here, &there);
+            if !keys.is_empty() {
+                return differs(ends, table, keys, None).await;
             }
         }
     }
-    Ok(())
+    Ok(Verdict::Same)
 }
 
-fn mismatch(table: &Table, what: String) -> Error {
-    Error::Mismatch {
-        table: table.source.clone(),
-        what,
-    }
-}
-
-fn digest_of(names: &str) -> String {
-    format!("hashtextextended(row({names})::text, 0)")
-}
-
-async fn digests(
-    client: &Client,
-    name: &str,
+async fn differs(
+    ends: &Ends<'_>,
     table: &Table,
-    tenant: TenantId,
-) -> Result<HashMap<i64, i64>, Error> {
-    let sql = format!(
-        "select {}, {} from {name} where tenant_id = $1",
-        digest_of(&list(table.key.iter())),
-        digest_of(&table.column_list()),
+    keys: Vec<Vec<String>>,
+    counts: Option<(i64, i64)>,
+) -> Result<Verdict, Error> {
+    let mut what = format!(
+        "{} rows, with keys from {:?} to {:?}",
+        keys.len(),
+        keys.first().map_or(&[][..], Vec::as_slice),
+        keys.last().map_or(&[][..], Vec::as_slice),
     );
-    let mut found: HashMap<i64, i64> = HashMap::new();
-    let rows = client.query_raw(&sql, [tenant.number()]).await?;
-    pin_mut!(rows);
-    while let Some(row) = rows.next().await {
-        let row = row?;
-        let (key, digest): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
-        // Two keys of one digest are compared as one.
-        found
-            .entry(key)
-            .and_modify(|known| *known = known.wrapping_add(digest))
-            .or_insert(digest);
+    if let Some((here, there)) = counts
+        && here != there
+    {
+        what = format!("{here} rows became {there}; {what}");
     }
-    Ok(found)
+    let kept: Vec<&Vec<String>> = keys.iter().take(KEPT).collect();
+    let here = texts(ends.source, &table.source, table, &kept);
+    let there = texts(ends.target, &table.target, table, &kept);
+    let (mut here, mut there) = future::try_join(here, there).await?;
+    let rows = kept.into_iter().map(|key| Differing {
+        key: key.clone(),
+        source: here.remove(key),
+        target: there.remove(key),
+    });
+    let rows = rows.collect();
+    let table = table.source.clone();
+    Ok(Verdict::Differs { table, what, rows })
 }
 
-/// The keys behind digests of keys.
-async fn keys(
-    client: &Client,
-    name: &str,
-    table: &Table,
-    tenant: TenantId,
-    digests: &[i64],
-) -> Result<Vec<Vec<String>>, Error> {
-    if digests.is_empty() {
-        return Ok(Vec::new());
+/// Keys of two maps whose values are not the same.
+fn differing<K: Ord + Clone, V: PartialEq>(
+    here: &BTreeMap<K, V>,
+    there: &BTreeMap<K, V>,
+) -> Vec<K> {
+    let mut keys: Vec<K> = Vec::new();
+    for (key, value) in here {
+        if there.get(key) != Some(value) {
+            keys.push(key.clone());
+        }
     }
-    let parts: Vec<String> = table
-        .key
-        .iter()
-        .map(|part| format!("{}::text", quoted(part)))
+    keys.extend(there.keys().filter(|key| !here.contains_key(key)).cloned());
+    keys.sort();
+    keys
+}
+
+fn count(sums: &BTreeMap<i64, (i64, String)>) -> i64 {
+    sums.values().map(|(count, _)| count).sum()
+}
+
+/// The digest of some columns of `t`.
+fn digest<'a>(columns: impl Iterator<Item = &'a String>) -> String {
+    format!("hashtextextended({}, 0)", text(columns))
+}
+
+fn text<'a>(columns: impl Iterator<Item = &'a String>) -> String {
+    let all: Vec<String> = columns.map(|name| format!("t.{}", quoted(name))).collect();
+    format!("row({})::text", all.join(", "))
+}
+
+fn key_part(table: &Table) -> String {
+    format!("{} & 1023", digest(table.key.iter()))
+}
+
+/// The key as text, as the stream gives it.
+fn key_texts(table: &Table) -> String {
+    let parts = table.key.iter();
+    let parts: Vec<String> = parts
+        .map(|part| format!("t.{}::text", quoted(part)))
         .collect();
+    format!("array[{}]", parts.join(", "))
+}
+
+fn all_columns(table: &Table) -> impl Iterator<Item = &String> {
+    table.columns.iter().map(|(name, _)| name)
+}
+
+/// Number of rows and sum of their digests, for each part of the keys.
+async fn sums(
+    client: &Client,
+    name: &str,
+    table: &Table,
+    tenant: TenantId,
+    but: &[&Vec<String>],
+) -> Result<BTreeMap<i64, (i64, String)>, Error> {
+    let keys = Keys::new(table, but);
+    let except = if but.is_empty() {
+        String::new()
+    } else {
+        format!(
+            "and not exists (select from {} where {})",
+            keys.from, keys.matching
+        )
+    };
     let sql = format!(
-        "select array[{}] from {name} where tenant_id = $1 and {} = any ($2)",
-        parts.join(", "),
-        digest_of(&list(table.key.iter())),
+        "select {}, count(*), sum({})::text from {name} t where t.tenant_id = {} {except} group by 1",
+        key_part(table),
+        digest(all_columns(table)),
+        tenant.number(),
     );
-    let rows = client.query(&sql, &[&tenant.number(), &digests]).await?;
-    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    let params = if but.is_empty() {
+        Vec::new()
+    } else {
+        keys.params()
+    };
+    let found = client.query(&sql, &params).await?;
+    found
+        .iter()
+        .map(|row| Ok((row.try_get(0)?, (row.try_get(1)?, row.try_get(2)?))))
+        .collect()
 }
 
-async fn count(client: &Client, name: &str, tenant: TenantId) -> Result<i64, Error> {
-    let sql = format!("select count(*) from {name} where tenant_id = $1");
-    Ok(client
-        .query_one(&sql, &[&tenant.number()])
-        .await?
-        .try_get(0)?)
+/// Keys and digests of the rows in some parts.
+async fn keys_in(
+    client: &Client,
+    name: &str,
+    table: &Table,
+    tenant: TenantId,
+    parts: &[i64],
+) -> Result<BTreeMap<Vec<String>, i64>, Error> {
+    let sql = format!(
+        "select {}, {} from {name} t where t.tenant_id = $1 and {} = any ($2)",
+        key_texts(table),
+        digest(all_columns(table)),
+        key_part(table),
+    );
+    // One part is enough to name rows of a small difference; a large one need not be told whole.
+    let parts = parts.get(..parts.len().min(KEPT)).unwrap_or(parts);
+    let found = client.query(&sql, &[&tenant.number(), &parts]).await?;
+    found
+        .iter()
+        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+        .collect()
 }
 
+/// Digests of the rows with some keys.
 async fn rows(
     client: &Client,
     name: &str,
     table: &Table,
     keys: &[&Vec<String>],
-) -> Result<BTreeSet<(i64, i64)>, Error> {
-    let (mut arrays, mut joins, mut texts) = (Vec::new(), Vec::new(), Vec::new());
-    for (index, part) in table.key.iter().enumerate() {
-        arrays.push(format!("${}::text[]", index + 1));
-        joins.push(format!(
-            "t.{} = d.k{index}::{}",
-            quoted(part),
-            table.type_of(part)
-        ));
-        let column: Vec<Option<&String>> = keys.iter().map(|key| key.get(index)).collect();
-        texts.push(column);
-    }
-    let names: Vec<String> = (0..table.key.len())
-        .map(|index| format!("k{index}"))
-        .collect();
-    let of = |columns: &mut dyn Iterator<Item = &String>| {
-        let all: Vec<String> = columns.map(|name| format!("t.{}", quoted(name))).collect();
-        digest_of(&all.join(", "))
-    };
+) -> Result<BTreeMap<Vec<String>, i64>, Error> {
+    let what = digest(all_columns(table));
+    look_up(client, name, table, keys, &what).await
+}
+
+/// The rows with some keys, as text.
+async fn texts(
+    client: &Client,
+    name: &str,
+    table: &Table,
+    keys: &[&Vec<String>],
+) -> Result<BTreeMap<Vec<String>, String>, Error> {
+    let what = text(all_columns(table));
+    look_up(client, name, table, keys, &what).await
+}
+
+async fn look_up<T: for<'a> tokio_postgres::types::FromSql<'a>>(
+    client: &Client,
+    name: &str,
+    table: &Table,
+    keys: &[&Vec<String>],
+    what: &str,
+) -> Result<BTreeMap<Vec<String>, T>, Error> {
+    let keys = Keys::new(table, keys);
     let sql = format!(
-        "select {}, {} from unnest({}) as d ({}) join {name} t on {}",
-        of(&mut table.key.iter()),
-        of(&mut table.columns.iter().map(|(name, _)| name)),
-        arrays.join(", "),
-        names.join(", "),
-        joins.join(" and "),
+        "select {}, {what} from {} join {name} t on {}",
+        key_texts(table),
+        keys.from,
+        keys.matching,
     );
-    let params: Vec<&(dyn ToSql + Sync)> = texts
-        .iter()
-        .map(|column| -> &(dyn ToSql + Sync) { column })
-        .collect();
-    let found = client.query(&sql, &params).await?;
+    let found = client.query(&sql, &keys.params()).await?;
     found
         .iter()
         .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
         .collect()
+}
+
+/// Keys as parameters, and as a table `u` that `t` can be joined with.
+struct Keys<'a> {
+    from: String,
+    matching: String,
+    columns: Vec<Vec<Option<&'a String>>>,
+}
+
+impl<'a> Keys<'a> {
+    fn new(table: &Table, keys: &[&'a Vec<String>]) -> Self {
+        let (mut params, mut names, mut matching, mut columns) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for (index, part) in table.key.iter().enumerate() {
+            params.push(format!("${}::text[]", index + 1));
+            names.push(format!("c{index}"));
+            let kind = table.type_of(part);
+            matching.push(format!("t.{} = u.c{index}::{kind}", quoted(part)));
+            columns.push(keys.iter().map(|key| key.get(index)).collect());
+        }
+        Self {
+            from: format!("unnest({}) as u ({})", params.join(", "), names.join(", ")),
+            matching: matching.join(" and "),
+            columns,
+        }
+    }
+
+    fn params(&self) -> Vec<&(dyn ToSql + Sync)> {
+        let params = self.columns.iter();
+        params
+            .map(|column| -> &(dyn ToSql + Sync) { column })
+            .collect()
+    }
 }

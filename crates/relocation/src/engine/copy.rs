@@ -6,36 +6,72 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt as _, StreamExt as _, pin_mut};
 use tokio::time::Instant;
 use tokio_postgres::{Client, Transaction};
+use waangu_kernel::placement::Tier;
 
 use super::{OTHERS, Relocation, drop_remains};
 use crate::Error;
 use crate::place::quoted;
+use crate::progress::{Phase, Teller};
 use crate::table::Table;
+
+/// Bytes sent on at once.
+const CHUNK: usize = 128 << 10;
 
 impl Relocation {
     pub(super) async fn copy(&mut self) -> Result<(), Error> {
         let tenant = self.request.tenant;
-        self.dirty = None;
+        self.teller.phase(Phase::Prepare);
+        self.watch = None;
+        self.reading = None;
+        self.recent.clear();
         self.note_attempt().await?;
         drop_remains(&self.reader, tenant).await?;
         let clear = self.clear_sql();
         self.writer.batch_execute(&clear).await?;
         self.follow_from_here().await?;
+        let copied = self.copy_snapshot().await?;
+        if self.request.target.placement.tier != Tier::Shared {
+            // The first requests must not be planned in the dark.
+            for table in self.tables.iter() {
+                let analyze = format!("analyze {}", table.target);
+                self.writer.batch_execute(&analyze).await?;
+            }
+        }
+        tracing::info!(%tenant, rows = copied.rows, bytes = copied.bytes, "copied");
+        Ok(())
+    }
+
+    async fn copy_snapshot(&mut self) -> Result<Flow, Error> {
+        let tenant = self.request.tenant;
         let session = self.request.source.session(tenant).await?;
         session
             .batch_execute("begin isolation level repeatable read read only; set local idle_in_transaction_session_timeout = 0")
             .await?;
         let sql = "select pg_current_snapshot()::text";
         let snapshot: String = session.query_one(sql, &[]).await?.try_get(0)?;
+        let expected = expected_rows(&session, &self.tables, tenant.number()).await?;
+        self.teller.phase(Phase::Copy);
+        self.teller
+            .tell(|progress| progress.rows_expected = expected);
         let tx = self.writer.transaction().await?;
         tx.batch_execute("set local session_replication_role = replica; set local idle_in_transaction_session_timeout = 0").await?;
-        let mut flow = Flow::new(self.request.options.rate);
-        for table in &self.tables {
-            copy_table(&session, &tx, table, tenant.number(), &mut flow).await?;
+        // A place that nobody else has may be without indexes until its rows are there.
+        let own = self.request.target.placement.tier != Tier::Shared;
+        let indexes = if own {
+            empty_and_strip(&tx, &self.tables).await?
+        } else {
+            Vec::new()
+        };
+        let mut flow = Flow::new(self.request.options.rate, self.teller.clone());
+        for table in self.tables.iter() {
+            copy_table(&session, &tx, table, tenant.number(), own, &mut flow).await?;
+        }
+        for index in &indexes {
+            tx.batch_execute(index).await?;
         }
         // Nothing if another worker has begun anew meanwhile.
         let sql = "update waangu_relocation.progress set snapshot = $3, lsn = '0/0'
@@ -47,8 +83,7 @@ impl Relocation {
             return Err(Error::Busy);
         }
         tx.commit().await?;
-        tracing::info!(%tenant, bytes = flow.bytes, "copied");
-        Ok(())
+        Ok(flow)
     }
 
     /// A new name, before anything else: what stands under another one counts no more.
@@ -112,53 +147,119 @@ impl Relocation {
     }
 }
 
+/// The planner's guess, because counting would read everything twice.
+async fn expected_rows(client: &Client, tables: &[Table], number: i64) -> Result<u64, Error> {
+    let mut all: u64 = 0;
+    for table in tables {
+        let sql = format!(
+            "explain select from {} where tenant_id = {number}",
+            table.source
+        );
+        // The first line tells of the whole plan: `… (cost=… rows=… width=…)`.
+        let plan = client.query(&sql, &[]).await?;
+        let line = plan.first().map_or(Ok(""), |row| row.try_get(0))?;
+        let rows = line.split("rows=").nth(1).and_then(|rest| {
+            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            digits.parse::<u64>().ok()
+        });
+        all = all.saturating_add(rows.unwrap_or(0));
+    }
+    Ok(all)
+}
+
+/// Empties the tables, so that their new rows need no second look, and takes away the indexes that
+/// enforce nothing; gives the statements that make them again. All in the transaction of the copy: the
+/// tables have them all, or all of it is undone.
+async fn empty_and_strip(tx: &Transaction<'_>, tables: &[Table]) -> Result<Vec<String>, Error> {
+    let names: Vec<&str> = tables.iter().map(|table| table.target.as_str()).collect();
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    tx.batch_execute(&format!("truncate {}", names.join(", ")))
+        .await?;
+    let sql =
+        "select format('drop index %s', i.indexrelid::regclass), pg_get_indexdef(i.indexrelid)
+                 from pg_index i
+                where i.indrelid = any ($1::text[]::regclass[])
+                  and not i.indisunique and not i.indisexclusion and not i.indisclustered
+                  and not exists (select from pg_constraint c where c.conindid = i.indexrelid)";
+    let mut made = Vec::new();
+    for row in tx.query(sql, &[&names]).await? {
+        tx.batch_execute(row.try_get(0)?).await?;
+        made.push(row.try_get(1)?);
+    }
+    Ok(made)
+}
+
 /// How much has flowed, and how fast it may.
 struct Flow {
     begun: Instant,
+    rows: u64,
     bytes: u64,
     rate: Option<u64>,
+    teller: Teller,
 }
 
 impl Flow {
-    fn new(rate: Option<u64>) -> Self {
+    fn new(rate: Option<u64>, teller: Teller) -> Self {
         Self {
             begun: Instant::now(),
+            rows: 0,
             bytes: 0,
             rate,
+            teller,
         }
     }
 
-    async fn pass(&mut self, chunk: &Bytes) {
+    async fn pass(&mut self, rows: u64, chunk: &Bytes) {
+        self.rows += rows;
         self.bytes += u64::try_from(chunk.len()).unwrap_or(0);
+        self.teller.copied(self.rows, self.bytes);
         let Some(rate) = self.rate else { return };
         let due = Duration::from_millis(self.bytes.saturating_mul(1000) / rate.max(1));
         tokio::time::sleep(due.saturating_sub(self.begun.elapsed())).await;
     }
 }
 
-/// As text, because binary arrays hold numbers of types, which differ from database to database.
+/// In binary if that means the same there: arrays of a module's own types hold their numbers, which
+/// differ from database to database. Frozen rows are for a table that was emptied in this transaction.
 async fn copy_table(
     from: &Client,
     to: &Transaction<'_>,
     table: &Table,
     number: i64,
+    frozen: bool,
     flow: &mut Flow,
 ) -> Result<(), Error> {
+    flow.teller.table(&table.source);
     let columns = table.column_list();
+    let format = if table.binary { "binary" } else { "text" };
     let out = format!(
-        "copy (select {columns} from {} where tenant_id = {number}) to stdout",
+        "copy (select {columns} from {} where tenant_id = {number}) to stdout (format {format})",
         table.source
     );
     let rows = from.copy_out(&out).await?;
-    let sink = to
-        .copy_in(&format!("copy {} ({columns}) from stdin", table.target))
-        .await?;
+    let into = format!(
+        "copy {} ({columns}) from stdin (format {format}, freeze {frozen})",
+        table.target
+    );
+    let sink = to.copy_in(&into).await?;
     pin_mut!(rows, sink);
-    while let Some(chunk) = rows.next().await {
-        let chunk = chunk?;
-        flow.pass(&chunk).await;
-        sink.send(chunk).await?;
+    let (mut chunk, mut count) = (BytesMut::with_capacity(CHUNK), 0);
+    while let Some(row) = rows.next().await {
+        chunk.extend_from_slice(&row?);
+        count += 1;
+        if chunk.len() >= CHUNK {
+            let full = chunk.split().freeze();
+            flow.pass(count, &full).await;
+            sink.send(full).await?;
+            count = 0;
+            chunk.reserve(CHUNK);
+        }
     }
+    let last = chunk.freeze();
+    flow.pass(count, &last).await;
+    sink.send(last).await?;
     sink.finish().await?;
     Ok(())
 }

@@ -43,7 +43,7 @@ impl Relocation {
         self.reader
             .batch_execute("set session_replication_role = replica")
             .await?;
-        for table in &self.tables {
+        for table in self.tables.iter() {
             let sql = format!(
                 "delete from {0} where ctid = any (array(
                      select ctid from {0} where tenant_id = $1 limit $2))",

@@ -13,7 +13,7 @@ use crate::writers::{Writers, found};
 async fn a_move_survives_workers_that_vanish_anywhere() {
     let (a, b) = (cell().await, private_cell().await);
     let mut tenant = Traveller::settle(Spot(&a, Tier::Shared), TABLES).await;
-    let writers = Writers::start(&tenant, 2);
+    let writers = Writers::start(&tenant, 3);
     tokio::time::sleep(Duration::from_millis(200)).await;
     let mut random = 20_261_123_u64;
     let mut vanished = 0;

@@ -7,6 +7,7 @@ mod crashes;
 mod model;
 mod moves;
 mod refusals;
+mod speed;
 mod support;
 mod types;
 mod writers;

@@ -13,7 +13,7 @@ use crate::writers::{Writers, found};
 async fn every_pair_of_tiers_keeps_every_acknowledged_write() {
     let (a, b) = (cell().await, private_cell().await);
     let mut tenant = Traveller::settle(Spot(&a, Tier::Shared), TABLES).await;
-    let writers = Writers::start(&tenant, 2);
+    let writers = Writers::start(&tenant, 8);
     tokio::time::sleep(Duration::from_millis(300)).await;
     // All nine pairs, one after the other.
     let way = [
@@ -101,7 +101,7 @@ async fn without_the_fence_writes_are_lost() {
     let a = cell().await;
     let mut tenant = Traveller::settle(Spot(&a, Tier::Shared), TABLES).await;
     tenant.options.safety = Safety::WithoutFence;
-    let writers = Writers::start(&tenant, 2);
+    let writers = Writers::start(&tenant, 8);
     tokio::time::sleep(Duration::from_millis(300)).await;
     let to = Spot(&a, Tier::Dedicated);
     let mut relocation = Relocation::begin(tenant.request(to)).await.expect("begin");

@@ -1,0 +1,151 @@
+//! Comparing both ends before the freeze, while changes are followed.
+//!
+//! The source's snapshot says of each transaction whether it was seen. Once the target has all that were
+//! (a note that was written behind the snapshot has come through), both ends differ by those alone that
+//! were not: and whatever these touch is noted, before and after, until the fence.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+use tokio_postgres::{CancelToken, Client, NoTls};
+
+use super::batch::Watch;
+use super::{OTHERS, Relocation};
+use crate::Error;
+use crate::snapshot::Snapshot;
+use crate::verify::{self, Dirty, Ends, Verdict};
+
+/// One snapshot for as long as it takes.
+const SNAPSHOT: &str = "begin isolation level repeatable read read only;
+    set local idle_in_transaction_session_timeout = 0; set local jit = off";
+
+/// How long changes are waited for before we look whether the comparison is done.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Rows that may change during a comparison; more can't be remembered.
+const MOST: usize = 2_000_000;
+
+impl Relocation {
+    /// Compares all rows, or some, at a point of the log; notes from there on what changes.
+    pub(super) async fn compare(&mut self, some: Option<Dirty>) -> Result<(), Error> {
+        let source = self.snapshot_of_source().await?;
+        self.drain(OTHERS).await?;
+        let target = self.request.target.session(self.request.tenant).await?;
+        target.batch_execute(SNAPSHOT).await?;
+        target.batch_execute("select 1").await?;
+        let except = self.touched();
+        let mut comparing = self.spawn(source, target, some, except);
+        while !comparing.task.is_finished() {
+            self.follow(LOOK).await?;
+            let touched = self.watch.as_ref().map_or(0, |watch| watch.touched.len());
+            self.teller
+                .tell(|progress| progress.touched = u64::try_from(touched).unwrap_or(u64::MAX));
+            if touched > MOST {
+                return Err(Error::Stream(
+                    "more rows change than can be remembered".to_owned(),
+                ));
+            }
+        }
+        let verdict = (&mut comparing.task).await;
+        self.judge(verdict.map_err(|error| Error::Database(error.to_string()))??)
+            .await
+    }
+
+    /// A session in a snapshot that has seen all that was applied; the watch begins with it.
+    async fn snapshot_of_source(&mut self) -> Result<Client, Error> {
+        let begun = Instant::now();
+        let session = self.request.source.session(self.request.tenant).await?;
+        loop {
+            session.batch_execute(SNAPSHOT).await?;
+            let sql = "select pg_current_snapshot()::text";
+            let row = session.query_one(sql, &[]).await?;
+            let snapshot = Snapshot::parse(row.try_get(0)?)?;
+            self.recent.retain(|xid| !snapshot.sees(*xid));
+            if self.recent.is_empty() {
+                let touched = Dirty::default();
+                self.watch = Some(Watch { snapshot, touched });
+                return Ok(session);
+            }
+            // Its commit is in the log, and not yet visible: it waits for a replica, or for a moment.
+            if begun.elapsed() > OTHERS {
+                return Err(Error::Database("a commit stays invisible".to_owned()));
+            }
+            session.batch_execute("rollback").await?;
+            sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    fn spawn(
+        &self,
+        source: Client,
+        target: Client,
+        some: Option<Dirty>,
+        except: Dirty,
+    ) -> Comparing {
+        let stop = [source.cancel_token(), target.cancel_token()];
+        let (tables, tenant) = (Arc::clone(&self.tables), self.request.tenant);
+        let teller = self.teller.clone();
+        let task = async move {
+            let ends = Ends {
+                source: &source,
+                target: &target,
+                tables: &tables,
+                tenant,
+            };
+            if let Some(which) = some {
+                for end in [&source, &target] {
+                    end.batch_execute(verify::LOOKING_UP).await?;
+                }
+                return verify::some(&ends, &which, &except).await;
+            }
+            verify::whole(&ends, &except, &teller).await
+        };
+        Comparing {
+            task: Handle::current().spawn(task),
+            stop,
+        }
+    }
+
+    /// Keeps the evidence of a difference at the source, which an abort leaves as it is.
+    pub(super) async fn judge(&self, verdict: Verdict) -> Result<(), Error> {
+        let Verdict::Differs { table, what, rows } = verdict else {
+            return Ok(());
+        };
+        let number = self.request.tenant.number();
+        let sql = "insert into waangu_relocation.evidence
+                       (tenant_id, attempt, table_name, key, source_row, target_row)
+                   values ($1, $2, $3, $4, $5, $6)";
+        for row in rows {
+            let (source, target) = (&row.source, &row.target);
+            self.reader
+                .execute(
+                    sql,
+                    &[&number, &self.attempt, &table, &row.key, source, target],
+                )
+                .await?;
+        }
+        Err(Error::Mismatch { table, what })
+    }
+}
+
+/// A comparison on its way. Its queries end with it.
+struct Comparing {
+    task: JoinHandle<Result<Verdict, Error>>,
+    stop: [CancelToken; 2],
+}
+
+impl Drop for Comparing {
+    fn drop(&mut self) {
+        if self.task.is_finished() {
+            return;
+        }
+        self.task.abort();
+        for token in self.stop.clone() {
+            let cancel = async move { token.cancel_query(NoTls).await };
+            drop(Handle::current().spawn(cancel));
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! What the two databases hold of a move, and what is left behind to be dropped.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_postgres::Client;
+use waangu_kernel::TenantId;
+
+use super::{OTHERS, PREFIX, Relocation};
+use crate::Error;
+use crate::place::quoted;
+use crate::state::{Copy, Home, Observed};
+
+impl Relocation {
+    pub(super) async fn observe(&self) -> Result<Observed, Error> {
+        let tenant = self.request.tenant;
+        let sql =
+            "select snapshot is not null from waangu_relocation.progress where tenant_id = $1";
+        let copy = match self.writer.query_opt(sql, &[&tenant.number()]).await? {
+            None => Copy::None,
+            Some(row) if row.try_get(0)? => Copy::Whole,
+            Some(_) => Copy::Begun,
+        };
+        let sql = "select coalesce(bool_or(slot_name = $1 and wal_status <> 'lost'), false)
+                        , count(*) > 0 or exists (select from pg_publication
+                                                   where starts_with(pubname, $2))
+                     from pg_replication_slots where starts_with(slot_name, $2)";
+        let row = self
+            .reader
+            .query_one(sql, &[&self.slot(), &prefix(tenant)])
+            .await?;
+        Ok(Observed {
+            epoch: self.request.source.placement.epoch,
+            source: home(&self.reader, tenant).await?,
+            target: home(&self.writer, tenant).await?,
+            copy,
+            slot: row.try_get(0)?,
+            remains: row.try_get(1)?,
+        })
+    }
+}
+
+/// Where the target notes how far it is; and the source, since when it is fenced, and what was found to
+/// differ. Nobody but administrators has rights there.
+pub(super) const NOTES: &str = "begin; select pg_advisory_xact_lock(-6, 0);
+    create schema if not exists waangu_relocation;
+    create table if not exists waangu_relocation.progress (
+        tenant_id bigint primary key
+      , attempt text not null
+      , snapshot text
+      , lsn pg_lsn not null
+    );
+    create table if not exists waangu_relocation.fence (
+        tenant_id bigint primary key
+      , epoch bigint not null
+      , state text not null
+      , fenced_at timestamptz not null default clock_timestamp()
+    );
+    create table if not exists waangu_relocation.evidence (
+        tenant_id bigint not null
+      , attempt text not null
+      , table_name text not null
+      , key text[] not null
+      , source_row text
+      , target_row text
+      , found_at timestamptz not null default clock_timestamp()
+    );
+    commit";
+
+pub(super) fn prefix(tenant: TenantId) -> String {
+    format!("{PREFIX}{}_", tenant.number())
+}
+
+pub(super) async fn home(client: &Client, tenant: TenantId) -> Result<Option<(Home, i64)>, Error> {
+    let sql = "select state, epoch from waangu.home where tenant_id = $1";
+    let Some(row) = client.query_opt(sql, &[&tenant.number()]).await? else {
+        return Ok(None);
+    };
+    let state = match row.try_get(0)? {
+        "active" => Home::Active,
+        "moved" => Home::Moved,
+        _ => Home::Suspended,
+    };
+    Ok(Some((state, row.try_get(1)?)))
+}
+
+/// Drops the slots and publications of all attempts.
+pub(super) async fn drop_remains(client: &Client, tenant: TenantId) -> Result<(), Error> {
+    let begun = Instant::now();
+    // Whoever reads one still has lost the claim to us, and may not have noticed.
+    let sql = "select slot_name::text, active_pid is not null and pg_terminate_backend(active_pid)
+                 from pg_replication_slots where starts_with(slot_name, $1)";
+    loop {
+        let rows = client.query(sql, &[&prefix(tenant)]).await?;
+        for row in &rows {
+            if !row.try_get::<_, bool>(1)? {
+                let name: &str = row.try_get(0)?;
+                client
+                    .execute("select pg_drop_replication_slot($1)", &[&name])
+                    .await?;
+            }
+        }
+        if rows.is_empty() {
+            break;
+        }
+        if begun.elapsed() > OTHERS {
+            return Err(Error::Database("a slot stays in use".to_owned()));
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let sql = "select pubname::text from pg_publication where starts_with(pubname, $1)";
+    for row in client.query(sql, &[&prefix(tenant)]).await? {
+        let name = quoted(row.try_get(0)?);
+        client
+            .batch_execute(&format!("drop publication if exists {name}"))
+            .await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,55 @@
+//! How fast changes are applied. Measured by hand, because a test must not fail on a busy machine:
+//! `cargo test -p waangu-relocation --release -- --ignored --nocapture speed`.
+
+use tokio::time::Instant;
+use waangu_relocation::{Relocation, Step};
+use waangu_testkit::{Tier, private_cell};
+
+use crate::support::{Spot, Traveller};
+
+/// Says how many changes a second are followed, of small transactions that insert, update and delete.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+async fn changes_are_applied_faster_than_a_tenant_writes() {
+    let (a, b) = (private_cell().await, private_cell().await);
+    let table = "create table x (tenant_id bigint not null, id bigint, v text, n bigint, primary key (tenant_id, id));
+                 create index x_n on x (tenant_id, n)";
+    let tenant = Traveller::settle(Spot(&a, Tier::Shared), table).await;
+    let number = tenant.tenant.number();
+    let superuser = tenant.superuser().await;
+    let rows = format!(
+        "insert into stock.x select {number}, g, repeat('v', 60), g from generate_series(1, 50000) g"
+    );
+    superuser.batch_execute(&rows).await.expect("rows");
+    let to = Spot(&b, Tier::Shared);
+    let mut relocation = Relocation::begin(tenant.request(to)).await.expect("begin");
+    relocation.apply(&Step::Copy).await.expect("copy");
+    // Four changes in each of 20,000 transactions, as an application would write them.
+    let write = format!(
+        "do $$ begin
+             for i in 1..20000 loop
+                 insert into stock.x values ({number}, 100000 + i, 'new', i);
+                 update stock.x set n = n + 1 where tenant_id = {number} and id = 1 + i % 5000;
+                 update stock.x set v = 'w' || i where tenant_id = {number} and id = 5001 + i;
+                 delete from stock.x where tenant_id = {number} and id = 30000 + i;
+                 commit;
+             end loop;
+         end $$"
+    );
+    superuser.batch_execute(&write).await.expect("changes");
+    let begun = Instant::now();
+    let told = relocation.progress();
+    relocation.apply(&Step::CutOver).await.expect("cut over");
+    let spent = begun.elapsed();
+    let progress = told.borrow().clone();
+    let rate = u128::from(progress.changes) * 1000 / spent.as_millis().max(1);
+    println!(
+        "{} changes in {spent:?}, comparisons included: {rate}/s",
+        progress.changes
+    );
+    println!(
+        "writers waited {:?} in {} tries",
+        progress.pause, progress.tries
+    );
+    assert_eq!(progress.changes, 80_000);
+}
