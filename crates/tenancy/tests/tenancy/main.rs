@@ -5,6 +5,8 @@
 mod attacks;
 mod broken;
 mod drift;
+#[cfg(test)]
+mod functions;
 mod isolation;
 mod pools;
 mod preparation;
@@ -13,6 +15,7 @@ mod provisioning;
 #[cfg(test)]
 mod stock;
 mod support;
+mod traces;
 mod transactions;
 mod tree;
 #[cfg(test)]
