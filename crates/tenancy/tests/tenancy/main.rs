@@ -6,6 +6,8 @@ mod attacks;
 mod broken;
 mod compat;
 mod drift;
+#[cfg(test)]
+mod functions;
 mod isolation;
 mod pools;
 mod preparation;
@@ -14,6 +16,7 @@ mod provisioning;
 #[cfg(test)]
 mod stock;
 mod support;
+mod traces;
 mod transactions;
 mod tree;
 #[cfg(test)]
