@@ -1,5 +1,5 @@
 //! What is done from time to time: cells are measured, bucket databases that nobody lives in are
-//! dropped.
+//! dropped, helper schemas that could not be brought up to date at the start are tried again.
 //!
 //! Invariants: every visit is bounded; a cell that does not answer keeps its last measure, and nobody
 //! else waits for it; a bucket is dropped only while nobody can choose it.
@@ -34,9 +34,20 @@ pub(crate) async fn run(registry: Registry, cells: Vec<Arc<CellAdmin>>, stop: Ca
                 tracing::warn!(cell = %cell.id(), "empty buckets stay: {fault}");
             }
         }
+        catch_up(&cells).await;
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(ROUND) => {}
+        }
+    }
+}
+
+async fn catch_up(cells: &[Arc<CellAdmin>]) {
+    for cell in cells {
+        let done = tokio::time::timeout(VISIT, cell.catch_up()).await;
+        if let Err(fault) = done.unwrap_or_else(|_late| Err(late())) {
+            let cause = fault.operator_cause();
+            tracing::warn!(cell = %cell.id(), cause, "helper schemas stay as they are: {fault}");
         }
     }
 }

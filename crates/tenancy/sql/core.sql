@@ -1,5 +1,7 @@
--- The helper schema of every database that holds tenants, in all three tiers. Installed once, in the
--- template from which all of them are made.
+-- The helper schema of every database that holds tenants, in all three tiers: makes it, in the template
+-- from which all of them are made, or brings what an earlier version of this script made up to date.
+-- Whoever changes it or protect.sql raises `VERSION` in admin/core.rs, which stands here as {version}, drops
+-- what is no longer made, and keeps what tables hold. No transaction of a tenant is open meanwhile.
 --
 -- Invariants:
 --   * a row is visible only to a transaction that `waangu.enter` has sealed for the row's tenant;
@@ -19,20 +21,25 @@
 
 revoke all on schema public from public;
 
-create schema waangu authorization waangu_context;
+create schema if not exists waangu authorization waangu_context;
 grant usage on schema waangu to waangu_module, waangu_tree;
 
 -- HMAC pads (RFC 2104) of the gateway's context keys. Two rows during a rotation.
-create table waangu.context_key (
+create table if not exists waangu.context_key (
     kid integer primary key
   , ipad bytea not null
   , opad bytea not null
   , not_after timestamptz not null default 'infinity'
 );
+-- The version of this script that the keys are accepted by: whoever waits with an older `enter` while
+-- that is replaced reads it here, and begins anew.
+alter table waangu.context_key add column if not exists core integer not null default 0;
+alter table waangu.context_key alter column core set default {version};
+update waangu.context_key set core = {version} where core <> {version};
 
 -- One row for each tenant whose data is here. The row is the fence: with another epoch or state, no
 -- transaction of that tenant begins here.
-create table waangu.home (
+create table if not exists waangu.home (
     tenant_id bigint primary key
   , state text not null check (state in ('active', 'suspended', 'moved'))
   , epoch bigint not null
@@ -40,15 +47,23 @@ create table waangu.home (
 
 -- Who may read whom besides itself: for each tenant that is at home here all its ancestors, itself
 -- included, wherever those live. Written by the control plane.
-create table waangu.closure (
+create table if not exists waangu.closure (
     ancestor bigint not null
   , descendant bigint not null
   , primary key (ancestor, descendant)
 );
-create index closure_descendant on waangu.closure (descendant);
+create index if not exists closure_descendant on waangu.closure (descendant);
+
+-- Which version of this script made all this. One row; written by the control plane.
+create table if not exists waangu.core (
+    one boolean primary key default true check (one)
+  , version integer not null
+  , hash text not null
+  , applied_at timestamptz not null default now()
+);
 
 -- Which migrations of which module stand in which schema.
-create table waangu.migration (
+create table if not exists waangu.migration (
     schema_name text not null
   , module text not null
   , number integer not null
@@ -60,10 +75,13 @@ create table waangu.migration (
 alter table waangu.context_key owner to waangu_context;
 alter table waangu.home owner to waangu_context;
 alter table waangu.closure owner to waangu_context;
+-- What an earlier version granted.
+revoke all on all tables in schema waangu from waangu_module, waangu_tree;
+revoke all on all routines in schema waangu from waangu_module, waangu_tree;
 
 -- Begins a tenant's transaction. Claims: v1|login|tenant|epoch|expires|r, w or t|actor|request, where
 -- t reads the tenant's whole subtree.
-create function waangu.enter(p_claims text, p_kid integer, p_mac text) returns void
+create or replace function waangu.enter(p_claims text, p_kid integer, p_mac text) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
 declare
     -- What no gateway makes is not even taken apart: its lock would be held for as long as that takes.
@@ -74,13 +92,14 @@ declare
     -- the home row is read, which says whether the relocation is already over. What is not proved
     -- lets go of it at once, with the error.
     v_free boolean := v_access is distinct from 'w' or pg_try_advisory_xact_lock_shared(v_tenant);
+    v_core integer;
     v_ipad bytea;
     v_opad bytea;
     v_state text;
     v_epoch bigint;
     v_set text;
 begin
-    select k.ipad, k.opad, h.state, h.epoch into v_ipad, v_opad, v_state, v_epoch
+    select k.core, k.ipad, k.opad, h.state, h.epoch into v_core, v_ipad, v_opad, v_state, v_epoch
       from waangu.context_key k
       left join waangu.home h on h.tenant_id = v_tenant
      where k.kid = p_kid and k.not_after > now();
@@ -93,6 +112,9 @@ begin
        or (v_access = 't') is distinct from session_user::text like 'waangu\_%\_tree'
     then
         raise insufficient_privilege using message = 'tenant context refused';
+    end if;
+    if v_core <> {version} then
+        raise exception using errcode = 'WG001', message = 'the helper schema was replaced, retry';
     end if;
     -- An older snapshot would not see that the tenant was frozen or has moved.
     if current_setting('transaction_isolation') <> 'read committed' then
@@ -125,7 +147,7 @@ end $$;
 
 -- The rest of `enter` for a subtree. Its root need not be at home here, so its epoch says nothing; the
 -- fence is the home row of each tenant below it (`subtree`).
-create function waangu.enter_tree(p_tenant bigint, p_actor text, p_request text) returns void
+create or replace function waangu.enter_tree(p_tenant bigint, p_actor text, p_request text) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 begin
     if exists (select from waangu.home where tenant_id = p_tenant and state = 'suspended') then
@@ -140,7 +162,7 @@ end $$;
 
 -- The tenants that this transaction may read: those of the sealed subtree that are at home here and
 -- open. Empty without a seal. `waangu.visit` may narrow it; nothing widens it.
-create function waangu.subtree() returns bigint[]
+create or replace function waangu.subtree() returns bigint[]
 language plpgsql stable parallel restricted security definer set search_path = pg_catalog, pg_temp as $$
 declare
     v_tenant bigint := nullif(current_setting('app.current_tenant', true), '')::bigint;
@@ -161,7 +183,7 @@ end $$;
 -- Narrows this transaction to some tenants of its subtree, and tells which of them are here. So a
 -- tenant that is on its way between two places is never counted twice, and one that is missing is
 -- known by name.
-create function waangu.visit(p_tenants bigint[]) returns bigint[]
+create or replace function waangu.visit(p_tenants bigint[]) returns bigint[]
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
 begin
     perform set_config('app.visit', p_tenants::text, true);
@@ -170,14 +192,14 @@ end $$;
 
 -- Has this transaction look up names in a schema. One name, so PostgreSQL's own come first as ever. No
 -- setting of its own, which would end with the function and take this one along.
-create function waangu.path(p_schema text) returns text
+create or replace function waangu.path(p_schema text) returns text
 language sql volatile security definer
 return pg_catalog.set_config('search_path', pg_catalog.quote_ident(p_schema), true);
 
 -- The tenant of this transaction, or null: `app.current_tenant` counts only if it says what was sealed.
 -- The body is parsed once and its operators are bound by OID, so a search_path set by an attacker changes
 -- nothing; the planner inlines it.
-create function waangu.tenant() returns bigint
+create or replace function waangu.tenant() returns bigint
 language sql volatile parallel restricted
 return case current_setting('backtrace_functions')
     when 'w' || current_setting('app.current_tenant', true)
@@ -187,17 +209,21 @@ return case current_setting('backtrace_functions')
 end;
 
 -- The same, but null unless the proof was for writing.
-create function waangu.writer() returns bigint
+create or replace function waangu.writer() returns bigint
 language sql volatile parallel restricted
 return case current_setting('backtrace_functions')
     when 'w' || current_setting('app.current_tenant', true)
     then current_setting('app.current_tenant')::bigint
 end;
 
+-- What version 1 sealed with: who still does fails.
+drop sequence if exists waangu.seal_tenant, waangu.seal_time, waangu.seal_tree;
+drop function if exists waangu.transaction_time();
+
 -- Runs a module's migration as the owner of tables. A function with its owner's rights, because
 -- inside one PostgreSQL refuses COMMIT and any change of role: what a package says stays in the
 -- caller's transaction and below the administrator's rights.
-create function waangu.migrate(p_schema text, p_sql text) returns void
+create or replace function waangu.migrate(p_schema text, p_sql text) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
 declare
     v_table regclass;

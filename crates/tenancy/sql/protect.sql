@@ -5,7 +5,7 @@
 -- The policies that stand on every table of the module with this login, and no others: the one place
 -- that says so. `visible` and `writable` are USING and WITH CHECK, or null. The tenant's own path is an
 -- equality; the subtree has a login and a policy of its own, so that it costs that path nothing.
-create function waangu.policies(p_login text)
+create or replace function waangu.policies(p_login text)
 returns table (name text, command text, logins text[], visible text, writable text)
 language sql immutable set search_path = pg_catalog, pg_temp as $$
 select p.name, p.command, p.logins, p.visible, p.writable
@@ -24,7 +24,7 @@ select p.name, p.command, p.logins, p.visible, p.writable
 $$;
 
 -- The first rule that a module's schema breaks, in words for the module's author, or null.
-create function waangu.broken_rule(p_schema text, p_append_only text[]) returns text
+create or replace function waangu.broken_rule(p_schema text, p_append_only text[]) returns text
 language sql stable set search_path = pg_catalog, pg_temp as $$
 with relation as (
     select c.* from pg_class c where c.relnamespace = to_regnamespace(quote_ident(p_schema))
@@ -120,7 +120,7 @@ select what from rule order by rank, what limit 1
 $$;
 
 -- Takes back every right on a table that a migration gave away: TRUNCATE, for one, knows no rows.
-create procedure waangu.revoke_grants(p_table regclass)
+create or replace procedure waangu.revoke_grants(p_table regclass)
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
     v_grantee oid;
@@ -142,7 +142,7 @@ end $$;
 
 -- Puts the uniform rules on every table of a module's schema, or refuses with the broken rule.
 -- Idempotent; run by the control plane after a module's migrations.
-create procedure waangu.protect(p_schema text, p_login text, p_append_only text[])
+create or replace procedure waangu.protect(p_schema text, p_login text, p_append_only text[])
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
     v_broken text := waangu.broken_rule(p_schema, p_append_only);

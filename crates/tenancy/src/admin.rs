@@ -22,13 +22,13 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Config, NoTls, Row};
 use waangu_identity::ContextKey;
 use waangu_identity::proof::Access;
-use waangu_kernel::placement::SHARED_DATABASE;
 use waangu_kernel::{CellId, Fault, ModuleId, fault};
 
 use crate::error::{from_driver, is_state, sql_state, unavailable};
 use crate::version;
 
 mod compat;
+mod core;
 mod package;
 mod stock;
 mod survey;
@@ -142,9 +142,7 @@ impl CellAdmin {
                 .await
                 .map_err(from_driver)?;
         }
-        self.prepare_template(&client, keys).await?;
-        self.ensure_database(SHARED_DATABASE).await?;
-        self.put_keys_everywhere(keys).await
+        self.bring_up_to_date(&client, keys).await
     }
 
     /// Makes these, and no others, the keys whose proofs the cell accepts. The cell is prepared.
@@ -153,8 +151,7 @@ impl CellAdmin {
     /// `database-unavailable`: then some databases may know the keys and others not.
     pub async fn replace_keys(&self, keys: &[ContextKey]) -> Result<(), Fault> {
         let client = self.locked(PREPARE).await?;
-        self.prepare_template(&client, keys).await?;
-        self.put_keys_everywhere(keys).await
+        self.bring_up_to_date(&client, keys).await
     }
 
     /// Creates a database from the template if it does not exist, and closes it to strangers.
@@ -167,23 +164,28 @@ impl CellAdmin {
         if closed == Some(true) {
             return Ok(());
         }
+        let mut mark = String::new();
         if closed.is_none() {
+            let copied = self.comment(TEMPLATE_DATABASE).await?;
             let sql = format!(
                 "create database {} template {TEMPLATE_DATABASE}",
                 quoted(name)
             );
-            // The template is in use while `prepare` puts keys into it.
+            // The template is in use while it is brought up to date.
             match retry_in_use(&client, &sql).await {
                 // Another worker was faster.
                 Err(fault) if is_taken(&fault) => {}
-                made => made?,
+                made => {
+                    made?;
+                    mark = core::copied_mark_sql(name, copied.as_deref());
+                }
             }
         }
         // Two who change the rights of one database at once fail; a message is one transaction.
         let script = format!(
             "set local lock_timeout = '60s';
              select pg_advisory_xact_lock(-4, hashtext({}));
-             {}",
+             {}; {mark}",
             package::literal(name),
             access_sql(name)
         );
@@ -218,21 +220,6 @@ impl CellAdmin {
             .collect()
     }
 
-    /// Makes the template if need be. Databases made later must know today's keys, so it is opened
-    /// for a moment; only superusers get in.
-    async fn prepare_template(&self, admin: &Object, keys: &[ContextKey]) -> Result<(), Fault> {
-        if database_closed(admin, TEMPLATE_DATABASE).await?.is_none() {
-            self.build_template(admin).await?;
-        }
-        let open = format!("alter database {TEMPLATE_DATABASE} with allow_connections true");
-        admin.batch_execute(&open).await.map_err(from_driver)?;
-        self.put_keys(TEMPLATE_DATABASE, keys).await?;
-        let close = format!(
-            "alter database {TEMPLATE_DATABASE} with is_template true allow_connections false"
-        );
-        admin.batch_execute(&close).await.map_err(from_driver)
-    }
-
     /// Builds the template under another name and renames it, so that a half-made one is never used.
     async fn build_template(&self, admin: &Object) -> Result<(), Fault> {
         let draft = "waangu_template_draft";
@@ -245,51 +232,13 @@ impl CellAdmin {
         {
             let client = self.visit(draft).await?;
             client
-                .batch_execute(&format!("begin; {CORE}; {PROTECT}; commit"))
+                .batch_execute(&core::fresh_sql())
                 .await
                 .map_err(from_driver)?;
         }
         // Renaming waits for the visitor's backend to be gone; that takes a few milliseconds.
         let rename = format!("alter database {draft} rename to {TEMPLATE_DATABASE}");
         retry_in_use(admin, &rename).await
-    }
-
-    /// After the template: a database that is being copied from it is waited for there, and is in the
-    /// list here.
-    async fn put_keys_everywhere(&self, keys: &[ContextKey]) -> Result<(), Fault> {
-        let client = self.client("postgres").await?;
-        let stock = self.list_stock().await?;
-        for database in self.list_databases().await?.into_iter().chain(stock) {
-            let put = self.put_keys(&database, keys).await;
-            // A tenant may have been deleted meanwhile.
-            if put.is_err() && database_closed(&client, &database).await?.is_some() {
-                return put;
-            }
-        }
-        Ok(())
-    }
-
-    async fn put_keys(&self, database: &str, keys: &[ContextKey]) -> Result<(), Fault> {
-        let client = self.visit(database).await?;
-        for key in keys {
-            let (inner, outer) = key.pads();
-            let sql = "insert into waangu.context_key (kid, ipad, opad) values ($1, $2, $3)
-                       on conflict (kid) do update
-                       set ipad = excluded.ipad
-                         , opad = excluded.opad
-                       where waangu.context_key.ipad <> excluded.ipad";
-            let params: [&(dyn crate::ToSql + Sync); 3] =
-                [&key.kid(), &inner.as_slice(), &outer.as_slice()];
-            client.execute(sql, &params).await.map_err(from_driver)?;
-        }
-        // A key that has been rotated out proves nothing any more.
-        let kids: Vec<i32> = keys.iter().map(ContextKey::kid).collect();
-        let sql = "delete from waangu.context_key where kid <> all ($1)";
-        client
-            .execute(sql, &[&kids])
-            .await
-            .map(drop)
-            .map_err(from_driver)
     }
 
     /// A connection that holds a lock until it is dropped. Not a pooled one, so that the lock ends

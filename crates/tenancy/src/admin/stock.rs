@@ -21,10 +21,9 @@ use tokio_postgres::error::SqlState;
 use waangu_identity::sha256_hex;
 use waangu_kernel::Fault;
 
+use super::core::{HASH, mark_sql};
 use super::package::{ModulePackage, upgrade_sql};
-use super::{
-    CORE, CellAdmin, PREPARE, PROTECT, TEMPLATE_DATABASE, access_sql, column, quoted, retry_in_use,
-};
+use super::{CellAdmin, PREPARE, TEMPLATE_DATABASE, access_sql, column, quoted, retry_in_use};
 use crate::error::{from_driver, is_state};
 
 /// What all names in stock begin with.
@@ -61,7 +60,7 @@ impl Recipe {
     fn of(fingerprints: impl Iterator<Item = String>) -> Self {
         let mut parts: Vec<String> = fingerprints.collect();
         parts.sort_unstable();
-        parts.extend([sha256_hex(CORE.as_bytes()), sha256_hex(PROTECT.as_bytes())]);
+        parts.push(HASH.clone());
         let hash = sha256_hex(parts.concat().as_bytes());
         Self(hash.chars().take(DIGITS).collect())
     }
@@ -218,6 +217,11 @@ impl StockTurn<'_> {
             .await
             .map_err(from_driver)?;
         self.furnish(packages).await?;
+        // The template can't have changed since it was copied.
+        if let Some(mark) = self.admin.comment(TEMPLATE_DATABASE).await? {
+            let marked = self.client.batch_execute(&mark_sql(DRAFT, &mark)).await;
+            marked.map_err(from_driver)?;
+        }
         let name = self.free_name(&Recipe::new(packages)).await?;
         let rename = format!("alter database {DRAFT} rename to {}", quoted(&name));
         retry_in_use(&self.client, &rename).await?;

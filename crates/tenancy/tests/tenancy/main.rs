@@ -5,6 +5,8 @@
 mod attacks;
 mod broken;
 mod compat;
+#[cfg(test)]
+mod core;
 mod drift;
 #[cfg(test)]
 mod functions;
