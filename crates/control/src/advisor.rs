@@ -41,7 +41,7 @@ const ROUND_SECONDS: i32 = 3_600;
 /// How often is looked whether a round is due or was asked for.
 const POLL: Duration = Duration::from_secs(5);
 
-/// A process that has just started has more urgent things to do.
+/// A process that has just started has more urgent things to do; and the pause after a failed round.
 const CALM: Duration = Duration::from_mins(1);
 
 /// Longest visit to one cell.
@@ -86,6 +86,8 @@ impl Advisor {
             let calm = begun.elapsed() > CALM;
             if let Some(Err(fault)) = stop.run_until_cancelled(self.turn(calm)).await {
                 tracing::warn!(cause = fault.operator_cause(), "advisor: {fault}");
+                // The round is still open, and measuring again at once would not be cheap.
+                let _stopped = stop.run_until_cancelled(tokio::time::sleep(CALM)).await;
             }
             tokio::select! {
                 () = stop.cancelled() => {}

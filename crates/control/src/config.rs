@@ -1,10 +1,14 @@
 //! What the control plane is told at its start.
 
 use std::fmt;
+use std::num::NonZeroU32;
+use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use waangu_api::world::World;
 use waangu_identity::TokenIssuer;
 use waangu_kernel::{CellId, ModuleId};
+use waangu_tenancy::admin::UpgradeLimits;
 use waangu_tenancy::{CellAdminConfig, LoginSecret, ModulePackage};
 
 use crate::keys::KeyFiles;
@@ -37,12 +41,48 @@ pub struct Config {
     pub operator: (String, String),
     /// Whether a newer package goes to all namespaces at once, without an operator: in development.
     pub auto_rollout: bool,
+    /// What bounds a rollout's work on cells.
+    pub rollouts: RolloutLimits,
     /// Seconds from one look for drift at all cells to the next; 0: only when asked.
     pub repair_seconds: i64,
     /// Databases that each cell keeps ready for dedicated tenants to come.
     pub stock_databases: u32,
     /// The built-in directory.
     pub directory: DirectoryConfig,
+}
+
+/// What bounds a rollout's work on cells. None may be zero: PostgreSQL takes that for no bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RolloutLimits {
+    /// Connections at work on one cell, however many control processes there are; all of them have to be
+    /// told the same.
+    pub lanes: NonZeroU32,
+    /// Longest wait for a lock, in milliseconds: everybody who wants the table waits behind it.
+    pub lock_ms: NonZeroU32,
+    /// Longest run of one statement, in seconds.
+    pub statement_seconds: NonZeroU32,
+}
+
+impl RolloutLimits {
+    /// What bounds one namespace's upgrade.
+    pub(crate) fn upgrade(self) -> UpgradeLimits {
+        UpgradeLimits {
+            lock: Duration::from_millis(u64::from(self.lock_ms.get())),
+            statement: Duration::from_secs(u64::from(self.statement_seconds.get())),
+        }
+    }
+}
+
+impl Default for RolloutLimits {
+    fn default() -> Self {
+        let whole = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
+        Self {
+            lanes: whole(4),
+            lock_ms: whole(2_000),
+            statement_seconds: whole(300),
+        }
+    }
 }
 
 /// A cell's administrator and the logins to make on it.

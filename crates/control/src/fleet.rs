@@ -6,7 +6,8 @@
 //! another, one transaction each.
 //!
 //! Invariants:
-//! - a cell has at most [`LANES`] connections at work, however many control processes there are;
+//! - a cell has at most [`RolloutLimits::lanes`] connections at work, however many control processes
+//!   there are;
 //! - nothing about a rollout is in memory only: whoever comes next goes on.
 
 use std::collections::{BTreeSet, HashMap};
@@ -18,16 +19,13 @@ use tokio_util::sync::CancellationToken;
 use waangu_kernel::{CellId, Fault, ModuleId, RolloutId, Slug, Tier, fault};
 use waangu_registry::{Behind, NewItem, NewRollout, RolloutState, Session, StoredPackage, Tx};
 
-use crate::config::Config;
+use crate::config::{Config, RolloutLimits};
 use crate::reconcile::Reconciler;
 
 mod lane;
 pub(crate) mod waves;
 
 use waves::{Canaries, Verdict};
-
-/// Connections that upgrades may take at one cell.
-const LANES: u32 = 4;
 
 /// Connections that upgrades may take in this process.
 const LANES_HERE: usize = 8;
@@ -128,6 +126,7 @@ async fn find(tx: &Tx<'_>, slugs: &[Slug]) -> Result<Canaries, Fault> {
 pub(crate) struct Conductor {
     reconciler: Arc<Reconciler>,
     auto: bool,
+    limits: RolloutLimits,
     lanes: JoinSet<CellId>,
     busy: HashMap<CellId, usize>,
 }
@@ -137,6 +136,7 @@ impl Conductor {
         Self {
             reconciler,
             auto: config.auto_rollout,
+            limits: config.rollouts,
             lanes: JoinSet::new(),
             busy: HashMap::new(),
         }
@@ -202,14 +202,15 @@ impl Conductor {
                 continue;
             };
             let busy = self.busy.entry(id.clone()).or_default();
-            let most = usize::try_from(LANES).unwrap_or(usize::MAX);
+            let most = usize::try_from(self.limits.lanes.get()).unwrap_or(usize::MAX);
             while self.reconciler.circuits.is_closed(id)
                 && *busy < most
                 && self.lanes.len() < LANES_HERE
             {
                 *busy += 1;
                 let (reconciler, cell) = (Arc::clone(&self.reconciler), Arc::clone(cell));
-                self.lanes.spawn(lane::run(reconciler, cell, stop.clone()));
+                let (limits, stop) = (self.limits, stop.clone());
+                self.lanes.spawn(lane::run(reconciler, cell, limits, stop));
             }
         }
     }

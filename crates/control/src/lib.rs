@@ -31,7 +31,7 @@ mod stock;
 mod world;
 
 pub use admin::openapi;
-pub use config::{CellSecrets, Config, DirectoryConfig};
+pub use config::{CellSecrets, Config, DirectoryConfig, RolloutLimits};
 pub use keys::{KEY_GRACE_SECONDS, KeyFiles};
 pub use placement::{Choice, Question, Verdict, Weighed, choose, weigh};
 pub use promotion::Known;

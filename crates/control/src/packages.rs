@@ -5,10 +5,14 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use waangu_kernel::{Fault, ModuleId, fault};
 use waangu_registry::{StoredPackage, Tx};
 use waangu_tenancy::{CellAdmin, ModulePackage};
+
+/// Longest trial of a package. The registry's transaction waits meanwhile.
+const TRIAL: Duration = Duration::from_secs(40);
 
 /// How much of what stands in a package's way is told.
 const SHOWN: usize = 10;
@@ -129,7 +133,10 @@ async fn check_together(
         }
         return Ok(());
     }
-    let found = try_on_a_cell(before, package, cells).await?;
+    let trial = tokio::time::timeout(TRIAL, try_on_a_cell(before, package, cells)).await;
+    let found = trial.unwrap_or_else(|_late| {
+        Err(fault::DATABASE_UNAVAILABLE.fault("a package could not be tried in time"))
+    })?;
     if found.is_empty() {
         return Ok(());
     }

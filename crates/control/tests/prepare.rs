@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use waangu_api::world::World;
-use waangu_control::{CellSecrets, Config, DirectoryConfig, KEY_GRACE_SECONDS, KeyFiles, prepare};
+use waangu_control::{
+    CellSecrets, Config, DirectoryConfig, KEY_GRACE_SECONDS, KeyFiles, RolloutLimits, prepare,
+};
 use waangu_identity::{KeyRing, SigningKey, TokenIssuer};
 use waangu_kernel::manifest::Manifest;
 use waangu_kernel::{Fault, ModuleId};
@@ -42,6 +44,7 @@ fn config(control: &Control, folder: &TempDir, environment: &str, version: &str)
         }],
         waiting: Vec::new(),
         auto_rollout: false,
+        rollouts: RolloutLimits::default(),
         repair_seconds: 0,
         stock_databases: 0,
         world: world(),

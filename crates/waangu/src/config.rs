@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use waangu_api::world::World;
-use waangu_control::{CellSecrets, DirectoryConfig, KeyFiles};
+use waangu_control::{CellSecrets, DirectoryConfig, KeyFiles, RolloutLimits};
 use waangu_identity::{SigningKey, TokenIssuer};
 use waangu_kernel::{CellId, ModuleId};
 use waangu_tenancy::{CellAdminConfig, LoginSecret, ModulePackage};
@@ -83,6 +83,9 @@ pub(crate) struct ControlFile {
     pub(crate) public_keys: PathBuf,
     /// How long a replaced key is accepted, in seconds.
     pub(crate) key_grace_seconds: i64,
+    /// What bounds a rollout's work on cells.
+    #[serde(default)]
+    pub(crate) rollouts: RolloutLimits,
     /// The cells.
     pub(crate) cells: Vec<CellFile>,
     /// The world that an empty registry begins with.
@@ -110,6 +113,7 @@ impl ControlFile {
                 grace: self.key_grace_seconds,
             },
             auto_rollout: self.auto_rollout,
+            rollouts: self.rollouts,
             repair_seconds: self.repair_seconds,
             stock_databases: self.stock_databases,
             packages: read_packages(&self.packages)?,

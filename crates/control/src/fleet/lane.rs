@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 use waangu_kernel::{CellId, Fault, fault};
 use waangu_registry::{RolloutState, Session, UpgradeEnd, UpgradeItem};
 use waangu_tenancy::CellAdmin;
-use waangu_tenancy::admin::{UpgradeLimits, Upgraded, Upgrader};
+use waangu_tenancy::admin::{Upgraded, Upgrader};
 
-use super::LANES;
+use crate::config::RolloutLimits;
 use crate::reconcile::{Reconciler, operator_text};
 
 /// Namespaces that are claimed at once.
@@ -24,10 +24,11 @@ const ATTEMPTS: i32 = 6;
 pub(super) async fn run(
     reconciler: Arc<Reconciler>,
     cell: Arc<CellAdmin>,
+    limits: RolloutLimits,
     stop: CancellationToken,
 ) -> CellId {
     let id = cell.id().clone();
-    if let Err(fault) = work(&reconciler, &cell, &stop).await {
+    if let Err(fault) = work(&reconciler, &cell, limits, &stop).await {
         tracing::warn!(cell = %id, cause = fault.operator_cause(), "upgrades: {fault}");
     }
     id
@@ -36,14 +37,16 @@ pub(super) async fn run(
 async fn work(
     reconciler: &Reconciler,
     cell: &Arc<CellAdmin>,
+    limits: RolloutLimits,
     stop: &CancellationToken,
 ) -> Result<(), Fault> {
     let mut session = reconciler.registry.session().await?;
-    if !session.claim_lane(cell.id(), LANES).await? {
+    if !session.claim_lane(cell.id(), limits.lanes.get()).await? {
         return Ok(());
     }
     let mut lane = Lane {
         reconciler,
+        limits,
         open: None,
     };
     while !stop.is_cancelled() && reconciler.circuits.is_closed(cell.id()) {
@@ -64,6 +67,7 @@ async fn work(
 
 struct Lane<'a> {
     reconciler: &'a Reconciler,
+    limits: RolloutLimits,
     /// The connection in use, and what it is for.
     open: Option<(Key, Upgrader)>,
 }
@@ -120,7 +124,7 @@ impl Lane<'_> {
             let packages = &self.reconciler.packages;
             let package = packages.get(&tx, &item.module, &item.hash).await?;
             tx.commit().await?;
-            cell.upgrader(&database, &package, UpgradeLimits::default())
+            cell.upgrader(&database, &package, self.limits.upgrade())
                 .await?
         };
         let schema = item.placement.schema(namesake, &item.module);

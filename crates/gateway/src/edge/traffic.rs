@@ -22,6 +22,9 @@ const PAUSE: Duration = Duration::from_secs(15);
 /// Longest report.
 const LONGEST: Duration = Duration::from_secs(10);
 
+/// Longest last report: nobody's end waits for it.
+const LAST: Duration = Duration::from_secs(2);
+
 /// Most that one answer can add, in microseconds: an hour.
 const MOST: u64 = 3_600_000_000;
 
@@ -51,7 +54,8 @@ impl Reporter {
         while !stop.is_cancelled() {
             let _stopped = stop.run_until_cancelled(sleep(PAUSE)).await;
             let sums = snapshot.take_traffic();
-            let written = timeout(LONGEST, self.write(&sums)).await;
+            let limit = if stop.is_cancelled() { LAST } else { LONGEST };
+            let written = timeout(limit, self.write(&sums)).await;
             if let Err(failure) = written.unwrap_or_else(|_late| Err(late())) {
                 tracing::warn!(error = ?failure, tenants = sums.len(), "traffic not reported yet");
                 snapshot.give_back_traffic(&sums);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use waangu_api::world::World;
-use waangu_control::KeyFiles;
+use waangu_control::{KeyFiles, RolloutLimits};
 use waangu_identity::sha256_hex;
 use waangu_kernel::ModuleId;
 use waangu_tenancy::CellAddress;
@@ -90,6 +90,7 @@ impl Layout<'_> {
             issuer: self.origin("login"),
             directory_key: signing_key(self.state, "keys/directory.p8")?,
             auto_rollout: self.auto_rollout,
+            rollouts: RolloutLimits::default(),
             repair_seconds: 3600,
             stock_databases: self.stock_databases,
             packages: self.state.path("packages"),
