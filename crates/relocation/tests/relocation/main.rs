@@ -9,6 +9,7 @@ mod model;
 mod moves;
 mod refusals;
 mod speed;
+mod states;
 mod support;
 mod types;
 mod writers;
