@@ -31,7 +31,7 @@ pub use engine::{Options, Relocation, Request, Safety};
 pub use place::Side;
 pub use progress::{Phase, Progress};
 pub use state::Step;
-pub use sweep::{Debris, debris, sweep};
+pub use sweep::{Debris, Stranded, debris, stranded, sweep};
 
 /// Why a relocation did not go on. Unless it says otherwise, the tenant is served as before.
 #[derive(Debug, thiserror::Error)]

@@ -1,7 +1,13 @@
-//! What moves have left on a cell, and its removal: a slot that nobody reads fills the disk.
+//! What moves have left on a cell, and its removal: a slot that nobody reads fills the disk, and rows at
+//! a place where their tenant is not at home are nobody's.
 
-use waangu_kernel::TenantId;
-use waangu_tenancy::CellAdminConfig;
+use std::time::Duration;
+
+use tokio_postgres::Client;
+use waangu_kernel::placement::{SHARED_DATABASE, Tier};
+use waangu_kernel::{Placement, TenantId};
+use waangu_tenancy::admin::TEMPLATE_DATABASE;
+use waangu_tenancy::{CellAdmin, CellAdminConfig};
 
 use crate::Error;
 use crate::engine::PREFIX;
@@ -14,17 +20,34 @@ pub enum Debris {
     Slot(String),
     /// A publication, with its database.
     Publication(String, String),
+    /// Rows, schemas or the whole of this database, copied for the tenant of this number, which is not
+    /// at home there.
+    Copy(String, i64),
+}
+
+/// A tenant that has left its place and is not seen to have arrived: nobody may be serving it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stranded {
+    /// The tenant's number.
+    pub tenant: i64,
+    /// The epoch at which its new place is to be opened.
+    pub epoch: i64,
+    /// How long ago it was fenced.
+    pub since: Duration,
 }
 
 impl Debris {
     /// The number of the tenant that was moved.
     fn tenant(&self) -> Option<i64> {
-        let (Self::Slot(name) | Self::Publication(_, name)) = self;
+        let name = match self {
+            Self::Copy(_, tenant) => return Some(*tenant),
+            Self::Slot(name) | Self::Publication(_, name) => name,
+        };
         name.strip_prefix(PREFIX)?.split('_').next()?.parse().ok()
     }
 }
 
-/// Slots and publications of moves on a cell.
+/// Slots, publications and unfinished copies of moves on a cell.
 ///
 /// # Errors
 /// `Database`.
@@ -35,16 +58,67 @@ pub async fn debris(cell: &CellAdminConfig) -> Result<Vec<Debris>, Error> {
     for row in client.query(sql, &[&PREFIX]).await? {
         found.push(Debris::Slot(row.try_get(0)?));
     }
-    let sql = "select datname::text from pg_database where datallowconn and starts_with(datname, 'waangu')";
-    for row in client.query(sql, &[]).await? {
-        let database: String = row.try_get(0)?;
+    for database in databases(&client).await? {
         let visitor = connect(cell, &database).await?;
         let sql = "select pubname::text from pg_publication where starts_with(pubname, $1)";
         for row in visitor.query(sql, &[&PREFIX]).await? {
             found.push(Debris::Publication(database.clone(), row.try_get(0)?));
         }
+        if !has_notes(&visitor, "progress").await? {
+            continue;
+        }
+        let sql = "select p.tenant_id
+                     from waangu_relocation.progress p
+                     left join waangu.home h on h.tenant_id = p.tenant_id and h.state <> 'moved'
+                    where h.tenant_id is null";
+        for row in visitor.query(sql, &[]).await? {
+            found.push(Debris::Copy(database.clone(), row.try_get(0)?));
+        }
     }
     Ok(found)
+}
+
+/// Tenants of a cell that are fenced there and whose move is not finished: normally for milliseconds.
+/// Whoever finds one goes on with its move, whose next step is then [`crate::Step::Open`] or
+/// [`crate::Step::Finish`].
+///
+/// # Errors
+/// `Database`.
+pub async fn stranded(cell: &CellAdminConfig) -> Result<Vec<Stranded>, Error> {
+    let client = connect(cell, "postgres").await?;
+    let mut found = Vec::new();
+    for database in databases(&client).await? {
+        let visitor = connect(cell, &database).await?;
+        if !has_notes(&visitor, "fence").await? {
+            continue;
+        }
+        let sql = "select f.tenant_id, f.epoch
+                        , greatest(date_part('epoch', clock_timestamp() - f.fenced_at), 0)
+                     from waangu_relocation.fence f
+                     join waangu.home h on h.tenant_id = f.tenant_id
+                                       and h.epoch = f.epoch and h.state = 'moved'";
+        for row in visitor.query(sql, &[]).await? {
+            found.push(Stranded {
+                tenant: row.try_get(0)?,
+                epoch: row.try_get(1)?,
+                since: Duration::from_secs_f64(row.try_get(2)?),
+            });
+        }
+    }
+    Ok(found)
+}
+
+/// The databases that may hold tenants.
+async fn databases(client: &Client) -> Result<Vec<String>, Error> {
+    let sql = "select datname::text from pg_database
+                where datallowconn and starts_with(datname, 'waangu') and datname <> $1";
+    let rows = client.query(sql, &[&TEMPLATE_DATABASE]).await?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+}
+
+async fn has_notes(client: &Client, table: &str) -> Result<bool, Error> {
+    let sql = "select to_regclass('waangu_relocation.' || $1) is not null";
+    Ok(client.query_one(sql, &[&table]).await?.try_get(0)?)
 }
 
 /// Removes what belongs to none of the tenants that are on their way; says what was removed.
@@ -70,7 +144,48 @@ pub async fn sweep(cell: &CellAdminConfig, moving: &[TenantId]) -> Result<Vec<De
                 let sql = format!("drop publication if exists {}", quoted(name));
                 client.batch_execute(&sql).await?;
             }
+            Debris::Copy(database, number) => remove_copy(cell, database, *number).await?,
         }
     }
     Ok(found)
+}
+
+/// Only what is surely nobody's: the tenant has no open door there.
+async fn remove_copy(cell: &CellAdminConfig, database: &str, number: i64) -> Result<(), Error> {
+    let Ok(tenant) = TenantId::new(number) else {
+        return Ok(());
+    };
+    let tier = match database {
+        SHARED_DATABASE => Tier::Shared,
+        _ if database.starts_with("waangu_schema_") => Tier::Schema,
+        _ => Tier::Dedicated,
+    };
+    let bucket = database.strip_prefix("waangu_schema_").unwrap_or("0");
+    let placement = Placement {
+        cell: cell.id.clone(),
+        tier,
+        bucket: bucket.parse().unwrap_or(0),
+        epoch: 1,
+    };
+    if placement.database(tenant) != database {
+        return Ok(());
+    }
+    let admin = CellAdmin::new(cell.clone());
+    if tier == Tier::Dedicated {
+        return Ok(admin.drop_database(database).await?);
+    }
+    let client = connect(cell, database).await?;
+    // Its own row goes with its data; one that says where it went stays.
+    let sql = "select state, epoch from waangu.home where tenant_id = $1";
+    let home = client.query_opt(sql, &[&number]).await?;
+    admin.remove_tenant(tenant, &placement).await?;
+    if let Some(home) = home {
+        let (state, epoch): (String, i64) = (home.try_get(0)?, home.try_get(1)?);
+        let sql = "insert into waangu.home (tenant_id, state, epoch) values ($1, $2, $3)
+                   on conflict do nothing";
+        client.execute(sql, &[&number, &state, &epoch]).await?;
+    }
+    let sql = "delete from waangu_relocation.progress where tenant_id = $1";
+    client.execute(sql, &[&number]).await?;
+    Ok(())
 }

@@ -206,6 +206,15 @@ impl Cell {
         admin_config(&self.server)
     }
 
+    /// Kills the server (SIGKILL) and starts it again. For a private cell only: others share the rest.
+    /// Acknowledged writes are kept only with `synchronous_commit`, which test servers have off.
+    ///
+    /// # Panics
+    /// When it does not start again.
+    pub async fn crash(&self) {
+        self.server.crash().await;
+    }
+
     /// A connection string of the superuser.
     pub fn superuser_dsn(&self, database: &str) -> String {
         self.server.superuser_dsn(database)

@@ -6,10 +6,12 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::{OnceLock, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio_postgres::{Client, NoTls};
-use waangu_pgserver::{Binaries, Cluster, Config, Durability, Fallback, Search};
+use waangu_pgserver::{Binaries, Cluster, Config, Durability, Fallback, Search, Shutdown};
 
 use crate::watchdog::Watchdog;
 use crate::{cell, control};
@@ -22,6 +24,7 @@ pub(crate) const HOST: &str = "127.0.0.1";
 #[derive(Debug, Clone)]
 pub struct Server {
     port: u16,
+    crashes: tokio::sync::mpsc::Sender<oneshot::Sender<()>>,
 }
 
 impl Server {
@@ -43,6 +46,16 @@ impl Server {
         )
     }
 
+    /// Kills the server and starts it again; all sessions end.
+    pub(crate) async fn crash(&self) {
+        let (done, again) = oneshot::channel();
+        self.crashes
+            .send(done)
+            .await
+            .expect("the test server's thread lives");
+        again.await.expect("the test server starts again");
+    }
+
     /// Starts a server on a thread of its own and waits until `prepare` is done with it there.
     pub(crate) fn start(prepare: fn(&Server) -> Preparation<'_>) -> Self {
         let (ready, started) = mpsc::channel();
@@ -53,15 +66,23 @@ impl Server {
                 .build()
                 .expect("make a runtime for the test server");
             runtime.block_on(async move {
-                let cluster = run(&mut watchdog).await;
+                let mut cluster = run(&mut watchdog).await;
+                let (crashes, mut wanted) = tokio::sync::mpsc::channel(1);
                 let server = Self {
                     port: cluster.port(),
+                    crashes,
                 };
                 prepare(&server).await;
-                ready.send(server).expect("a test waits for its server");
-                // Both live as long as the process.
-                std::future::pending::<()>().await;
-                drop((cluster, watchdog));
+                ready
+                    .send(server.clone())
+                    .expect("a test waits for its server");
+                // All live as long as the process.
+                while let Some(done) = wanted.recv().await {
+                    crash(&mut cluster).await;
+                    // The test that asked may have ended.
+                    let _gone = done.send(());
+                }
+                drop((server, watchdog));
             });
         };
         thread::Builder::new()
@@ -106,6 +127,12 @@ pub async fn connect(dsn: &str) -> Result<Client, tokio_postgres::Error> {
     let (client, connection) = tokio_postgres::connect(dsn, NoTls).await?;
     drop(Handle::current().spawn(connection));
     Ok(client)
+}
+
+async fn crash(cluster: &mut Cluster) {
+    let stopped = cluster.stop(Shutdown::Kill, Duration::from_secs(5)).await;
+    stopped.expect("kill the test server");
+    cluster.start().await.expect("start the test server again");
 }
 
 async fn run(watchdog: &mut Watchdog) -> Cluster {

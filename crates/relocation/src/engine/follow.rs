@@ -171,13 +171,14 @@ impl Relocation {
         let row = tx.query_opt(sql, &[&number, &self.attempt]).await?;
         let row = row.ok_or(Error::Busy)?;
         let done = row.try_get::<_, &str>(0)?.parse::<u64>();
+        let done = done.map_err(|error| Error::Stream(error.to_string()))?;
         let batch = Batch {
             applier: Applier::new(&tx, &self.tables, &mut self.prepared),
             tables: &self.tables,
             relations: &mut reading.relations,
             watch: self.watch.as_mut(),
             recent: &mut self.recent,
-            done: done.map_err(|error| Error::Stream(error.to_string()))?,
+            done,
             snapshot: Snapshot::parse(row.try_get(1)?)?,
             inside: false,
             skip: false,
@@ -185,7 +186,10 @@ impl Relocation {
             applied: Applied::default(),
         };
         let applied = batch.take_all(feed).await?;
-        if let Some((commit, _)) = applied.end {
+        // A source that was killed sends again what it had been told to forget: the position stays.
+        if let Some((commit, _)) = applied.end
+            && commit > done
+        {
             let sql =
                 "update waangu_relocation.progress set lsn = '0/0'::pg_lsn + $2::text::numeric
                         where tenant_id = $1";

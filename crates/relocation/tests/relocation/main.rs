@@ -4,10 +4,12 @@
 //! own. Moves wait for transactions of the whole server, so tests that hold some open use their own.
 
 mod crashes;
+mod kills;
 mod model;
 mod moves;
 mod refusals;
 mod speed;
+mod states;
 mod support;
 mod types;
 mod writers;

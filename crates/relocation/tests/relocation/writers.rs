@@ -19,6 +19,9 @@ use crate::support::{Traveller, stock};
 /// Id and name of every product that should be there.
 pub(crate) type Ledger = BTreeMap<i64, String>;
 
+/// Longest wait for one acknowledgement, crashes included.
+const PATIENCE: Duration = Duration::from_mins(1);
+
 /// Rows of one writer, about.
 const ROWS: usize = 100;
 
@@ -90,36 +93,35 @@ impl Writer {
     async fn run(mut self, stop: Arc<AtomicBool>) -> (Ledger, Duration) {
         let mut session: Option<(String, Client)> = None;
         while !stop.load(Ordering::Relaxed) {
-            let (dsn, placement) = self.route.lock().expect("no panic").clone();
             let (sql, after) = self.plan();
             let begun = Instant::now();
-            loop {
+            // Until it is acknowledged: a connection may end after its COMMIT was done, so each write is
+            // one that may be repeated.
+            for attempt in 0.. {
+                assert!(begun.elapsed() < PATIENCE, "never acknowledged: {sql}");
+                let (dsn, placement) = self.route.lock().expect("no panic").clone();
                 if session
                     .as_ref()
                     .is_none_or(|(known, client)| *known != dsn || client.is_closed())
                 {
                     session = connect(&dsn).await.ok().map(|client| (dsn.clone(), client));
                 }
-                let Some((_, client)) = &session else { break };
-                if self.write(client, &placement, &sql).await {
-                    self.ledger = after;
-                    self.worst = self.worst.max(begun.elapsed());
-                    break;
-                }
-                // Not done, and known not to be. A stale route is kept for a while on purpose.
-                tokio::time::sleep(Duration::from_millis(3)).await;
-                if stop.load(Ordering::Relaxed)
-                    || self.route.lock().expect("no panic").1.epoch != placement.epoch
+                if let Some((_, client)) = &session
+                    && self.write(client, &placement, &sql, attempt).await
                 {
                     break;
                 }
+                // A stale route is kept for a while on purpose.
+                tokio::time::sleep(Duration::from_millis(3)).await;
             }
+            self.ledger = after;
+            self.worst = self.worst.max(begun.elapsed());
         }
         (self.ledger, self.worst)
     }
 
     /// One transaction; whether it was acknowledged.
-    async fn write(&self, client: &Client, placement: &Placement, sql: &str) -> bool {
+    async fn write(&self, client: &Client, placement: &Placement, sql: &str, attempt: u32) -> bool {
         let proof = context(self.tenant, placement, &stock(), Access::Write, &self.key).proof;
         let schema = placement.schema(self.tenant, &stock());
         let script = format!(
@@ -130,8 +132,12 @@ impl Writer {
             Ok(()) => true,
             Err(error) => {
                 let code = error.code().map(|code| code.code().to_owned());
+                if attempt > 0 && code.as_deref() == Some("23505") {
+                    drop(client.batch_execute("rollback").await);
+                    return true;
+                }
                 // The base of a dropped old place is refused, or its session is ended before COMMIT.
-                let known = ["WG001", "57P01", "3D000", "08006"];
+                let known = ["WG001", "57P01", "57P02", "57P03", "3D000", "08006"];
                 assert!(
                     code.as_deref().is_none_or(|code| known.contains(&code)),
                     "{error:?} for {sql}"

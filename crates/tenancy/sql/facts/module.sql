@@ -14,6 +14,8 @@ with role as (
       from pg_namespace n
          , lateral (select coalesce(substring(n.nspname from '^t_[0-9]+_([a-z][a-z0-9]*)$'), n.nspname::text)) m (module)
      where n.nspname !~ '^pg_' and n.nspname not in ('information_schema', 'public', 'waangu')
+       -- Where moves note how far they are: nobody's but the administrator's.
+       and not (n.nspname = 'waangu_relocation' and n.nspacl is null)
        and (not $2 or m.module = any ($1::text[]))
 )
 , relation as (
