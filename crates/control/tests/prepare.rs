@@ -44,6 +44,7 @@ fn config(control: &Control, folder: &TempDir, environment: &str, version: &str)
         auto_rollout: false,
         repair_seconds: 0,
         stock_databases: 0,
+        move_grace_seconds: 0,
         world: world(),
         operator: ("00".to_owned(), "test".to_owned()),
         directory: DirectoryConfig {
