@@ -13,6 +13,7 @@ pub mod places;
 pub mod problem;
 pub mod promotion;
 pub mod ready;
+pub mod relocation;
 pub mod types;
 pub mod world;
 

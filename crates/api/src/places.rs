@@ -37,8 +37,10 @@ pub struct DrainTenant {
     pub tenant: String,
     /// Its isolation model.
     pub tier: String,
-    /// The cell that would take it; none, if no cell may.
+    /// The cell that it moves to; none, if no cell may take it.
     pub target: Option<String>,
+    /// Its move, `mov_…`.
+    pub relocation: Option<String>,
     /// Why there, or why nowhere.
     pub reasons: Vec<String>,
 }

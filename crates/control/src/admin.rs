@@ -30,6 +30,7 @@ mod keys;
 mod operations;
 mod plans;
 mod promotions;
+mod relocations;
 mod repairs;
 mod rollouts;
 mod settings;
@@ -110,7 +111,10 @@ pub(crate) fn router(app: Arc<App>) -> axum::Router {
 }
 
 fn routes() -> OpenApiRouter<Arc<App>> {
-    let v1 = tenants().merge(catalogue()).merge(fleet_routes());
+    let v1 = tenants()
+        .merge(catalogue())
+        .merge(fleet_routes())
+        .merge(moves());
     OpenApiRouter::with_openapi(Document::openapi()).nest("/admin/v1", v1)
 }
 
@@ -180,6 +184,15 @@ fn fleet_routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(advisor::show))
         .routes(routes!(advisor::look))
         .routes(routes!(advisor::tenant))
+}
+
+fn moves() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
+        .routes(routes!(relocations::all))
+        .routes(routes!(relocations::list, relocations::create))
+        .routes(routes!(relocations::show))
+        .routes(routes!(relocations::events))
+        .routes(routes!(relocations::cancel))
 }
 
 #[cfg(test)]

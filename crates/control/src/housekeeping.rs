@@ -1,5 +1,6 @@
 //! What is done from time to time: cells are measured, bucket databases that nobody lives in are
-//! dropped, helper schemas that could not be brought up to date at the start are tried again.
+//! dropped, what moves have left behind is removed, helper schemas that could not be brought up to date
+//! at the start are tried again.
 //!
 //! Invariants: every visit is bounded; a cell that does not answer keeps its last measure, and nobody
 //! else waits for it; a bucket is dropped only while nobody can choose it.
@@ -11,6 +12,8 @@ use tokio_util::sync::CancellationToken;
 use waangu_kernel::{CellId, Fault, fault};
 use waangu_registry::Registry;
 use waangu_tenancy::CellAdmin;
+
+use crate::relocation::clean;
 
 /// Pause between two rounds.
 const ROUND: Duration = Duration::from_secs(15);
@@ -32,6 +35,16 @@ pub(crate) async fn run(registry: Registry, cells: Vec<Arc<CellAdmin>>, stop: Ca
             let retiring = tokio::time::timeout(VISIT, retire_buckets(&registry, cell)).await;
             if let Err(fault) = retiring.unwrap_or_else(|_late| Err(late())) {
                 tracing::warn!(cell = %cell.id(), "empty buckets stay: {fault}");
+            }
+            let cleaning = async {
+                clean::sweep_cell(&registry, cell).await?;
+                clean::empty_places(&registry, cell).await
+            };
+            // What is not done in this time goes on in the next round.
+            let cleaned = tokio::time::timeout(VISIT, cleaning).await;
+            if let Err(fault) = cleaned.unwrap_or_else(|_late| Err(late())) {
+                let cause = fault.operator_cause();
+                tracing::warn!(cell = %cell.id(), cause, "what moves have left stays: {fault}");
             }
         }
         catch_up(&cells).await;

@@ -24,6 +24,7 @@ mod packages;
 mod placement;
 mod promotion;
 mod reconcile;
+mod relocation;
 mod repair;
 mod reply;
 mod server;

@@ -49,6 +49,8 @@ pub(crate) struct Reconciler {
     pub(crate) repair: Notify,
     /// Told when a database in stock was taken.
     pub(crate) stock: Notify,
+    /// Told when a tenant is to be moved.
+    pub(crate) moves: Notify,
     /// Told when an operation has moved on.
     pub(crate) progress: Notify,
 }

@@ -23,6 +23,7 @@ use crate::fleet;
 use crate::keys::{Keeper, unusable};
 use crate::packages::{self, Packages};
 use crate::reconcile::Reconciler;
+use crate::relocation::Movers;
 use crate::repair;
 use crate::reply::Refusal;
 use crate::world::{self, Here};
@@ -200,6 +201,7 @@ pub async fn serve(
         fleet: Notify::new(),
         repair: Notify::new(),
         stock: Notify::new(),
+        moves: Notify::new(),
         progress: Notify::new(),
     });
     let conductor = fleet::Conductor::new(Arc::clone(&reconciler), &config);
@@ -228,6 +230,8 @@ pub async fn serve(
     tasks.spawn(keeper.run(stop.clone()));
     tasks.spawn(conductor.run(stop.clone()));
     tasks.spawn(advisor.run(stop.clone()));
+    let movers = Movers::new(Arc::clone(&reconciler), app.config.move_grace_seconds);
+    tasks.spawn(movers.run(stop.clone()));
     tasks.spawn(repair::watch(
         Arc::clone(&reconciler),
         app.config.repair_seconds,

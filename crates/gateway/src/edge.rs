@@ -202,23 +202,21 @@ impl Edge {
             method: arrived.head.method,
             path_and_query: path,
             headers,
-            body: self.bounded(arrived.body)?,
+            body: self.bounded(arrived.body, 0)?,
         };
         let held = Held::new(arrived.running, vec![arrived.permit]);
-        self.forward(call, held).await
+        let reply = self.upstreams.send(&call).await?;
+        Ok(self.relay(reply, call.receiver, held))
     }
 
-    fn bounded(&self, body: Incoming) -> Result<Outbound, Fault> {
+    /// A request's body, of which up to `keep` bytes can be sent again.
+    fn bounded(&self, body: Incoming, keep: usize) -> Result<Outbound, Fault> {
         let limits = &self.config.limits;
-        Outbound::new(body, limits.body, limits.body_idle)
+        Outbound::new(body, limits.body, limits.body_idle, keep)
     }
 
-    async fn forward(&self, call: Call, held: Held) -> Result<Reply, Refusal> {
-        let reply = self.upstreams.send(call).await?;
-        Ok(self.pass_on(reply, held, Receiver::Control))
-    }
-
-    fn pass_on(&self, mut reply: Response<Incoming>, held: Held, sender: Receiver) -> Reply {
+    /// Passes an answer on.
+    fn relay(&self, mut reply: Response<Incoming>, sender: Receiver, held: Held) -> Reply {
         hygiene::clean_response(reply.headers_mut(), sender);
         let idle = self.upstreams.patience_with(reply.headers());
         reply.map(|body| Either::Right(Relay::new(body, idle, held)))

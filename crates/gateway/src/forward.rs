@@ -1,10 +1,11 @@
 //! The request to an upstream, and its answer on the way back.
 //!
 //! Invariants:
-//! - bodies stream in both directions, bounded and never gathered;
+//! - bodies stream in both directions, bounded; of a request's body the beginning is kept ([`REPLAY`]);
 //! - an upstream sees a request that we have written anew: our framing, our target, our headers;
 //! - a request is sent a second time only if it was never sent at all and its method is idempotent
-//!   (RFC 9110 §9.2.2): the connection was refused, or closed before the first byte;
+//!   (RFC 9110 §9.2.2): the connection was refused, or closed before the first byte; or if the module
+//!   says that nothing of it has happened because the tenant has moved (see `edge::module`);
 //! - what happens upstream reaches the client as one of our problems, never as a driver's words.
 
 use std::error::Error as _;
@@ -40,6 +41,10 @@ const POOL_PER_UPSTREAM: usize = 128;
 const CONNECT: Duration = Duration::from_secs(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 const LONGEST_PAUSE: Duration = Duration::from_millis(400);
+
+/// Longest body of a request that can be sent after a tenant that moves meanwhile, in bytes. Each request
+/// in hand may keep so much.
+pub(crate) const REPLAY: usize = 256 * 1024;
 
 /// A request on its way.
 #[derive(Debug)]
@@ -91,7 +96,7 @@ impl Upstreams {
     }
 
     /// Sends the request and waits for the answer's head.
-    pub(crate) async fn send(&self, call: Call) -> Result<Response<Incoming>, Refusal> {
+    pub(crate) async fn send(&self, call: &Call) -> Result<Response<Incoming>, Refusal> {
         let begun = Instant::now();
         let patience = begun + self.limits.connect_patience;
         let deadline = begun
@@ -111,7 +116,7 @@ impl Upstreams {
             })?;
         let mut pause = FIRST_PAUSE;
         loop {
-            let failure = match self.once(&call, &uri, deadline).await {
+            let failure = match self.once(call, &uri, deadline).await {
                 Ok(answer) => return usable(answer, call.receiver),
                 Err(failure) => failure,
             };
@@ -120,7 +125,7 @@ impl Upstreams {
                 && call.body.is_untouched()
                 && Instant::now() + pause < patience.min(deadline);
             if !again {
-                return Err(refusal(&call, &failure));
+                return Err(refusal(call, &failure));
             }
             sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);

@@ -21,6 +21,9 @@ pub const CONTEXT_HEADER: &str = "waangu-context";
 /// Header of a module's answer: microseconds for which the request held connections to cells. Read by
 /// the gateway, never passed on.
 pub const SPENT_HEADER: &str = "waangu-database-us";
+/// The response header by which a module says that the tenant has left the place that the context names,
+/// and that nothing of the request has happened: it can be sent again with a newer context.
+pub const MOVED_HEADER: &str = "waangu-moved";
 
 /// Longest life of a context, in seconds (architecture §4).
 pub const MAX_LIFETIME_SECONDS: i64 = 60;

@@ -142,6 +142,10 @@ uuid_id!(
     RepairId, "rep_"
 );
 uuid_id!(
+    /// A tenant on its way to another place.
+    RelocationId, "mov_"
+);
+uuid_id!(
     /// A person (or machine account) of one tenant; the `sub` of its tokens.
     UserId, "usr_"
 );

@@ -22,7 +22,9 @@ pub mod sla;
 pub use clock::{Clock, SystemClock};
 pub use country::CountryCode;
 pub use fault::{ErrorDef, Fault};
-pub use id::{OperationId, RepairId, RequestId, RolloutId, RotationId, TenantId, UserId};
+pub use id::{
+    OperationId, RelocationId, RepairId, RequestId, RolloutId, RotationId, TenantId, UserId,
+};
 pub use key::{KeyKind, KeyState};
 pub use name::{CellId, ModuleId, PlanId, ProfileId, RegionId, Slug, Username};
 pub use permission::{Permission, RoleName};

@@ -75,7 +75,7 @@ pub struct Cell {
     pub capacity_connections: Option<i32>,
     /// How many tenants one of its schema-tier databases may hold.
     pub bucket_limit: i32,
-    /// How many tenants it holds.
+    /// How many tenants it holds, those on their way to it included.
     pub tenants: i64,
     /// What it held when it was last measured.
     pub usage: Option<CellUsage>,
@@ -152,7 +152,12 @@ impl Tx<'_> {
                         , u.bytes
                         , u.connections
                         , (select count(*) from registry.tenant t
-                            where t.cell = c.id and t.state <> 'deleted') as tenants
+                            where t.cell = c.id and t.state <> 'deleted')
+                          + (select count(*) from registry.relocation r
+                              where r.to_cell = c.id
+                                and r.from_cell <> c.id
+                                and r.finished_at is null
+                                and r.switched_at is null) as tenants
                      from registry.cell c
                      left join registry.cell_usage u on u.cell = c.id
                     order by c.id";
@@ -234,6 +239,15 @@ impl Tx<'_> {
         rows.iter().map(tenant_from).collect()
     }
 
+    /// How many live tenants a cell has, those on their way to it left out.
+    ///
+    /// # Errors
+    /// `database-unavailable`.
+    pub async fn count_cell_tenants(&self, id: &CellId) -> Result<i64, Fault> {
+        let sql = "select count(*) from registry.tenant where cell = $1 and state <> 'deleted'";
+        column(&self.one(sql, &[&id.as_str()]).await?, "count")
+    }
+
     /// Keeps what placements are decided on from changing until this transaction, or the savepoint
     /// around the call, ends: creations among each other, and against whoever removes a place.
     ///
@@ -257,8 +271,13 @@ impl Tx<'_> {
         self.lock_buckets(cell).await?;
         let sql = "with held as (
                        select bucket, count(*) as n
-                         from registry.tenant
-                        where cell = $1 and tier = 'schema' and state <> 'deleted'
+                         from (select bucket
+                                 from registry.tenant
+                                where cell = $1 and tier = 'schema' and state <> 'deleted'
+                                union all
+                               select to_bucket
+                                 from registry.relocation
+                                where to_cell = $1 and to_tier = 'schema' and finished_at is null) coming
                         group by bucket
                    )
                    select min(b.bucket)::integer as bucket
@@ -268,14 +287,21 @@ impl Tx<'_> {
         column(&self.one(sql, &[&cell.as_str()]).await?, "bucket")
     }
 
-    /// The buckets of a cell that live tenants have. Until this transaction ends, nobody chooses one.
+    /// The buckets of a cell that live tenants have, are moving to, or have left rows in. Until this transaction ends, nobody chooses one.
     ///
     /// # Errors
     /// `database-unavailable`.
     pub async fn hold_buckets(&self, cell: &CellId) -> Result<Vec<i32>, Fault> {
         self.lock_buckets(cell).await?;
-        let sql = "select distinct bucket from registry.tenant
-                    where cell = $1 and tier = 'schema' and state <> 'deleted'";
+        let sql = "select bucket from registry.tenant
+                    where cell = $1 and tier = 'schema' and state <> 'deleted'
+                    union
+                   select to_bucket from registry.relocation
+                    where to_cell = $1 and to_tier = 'schema' and finished_at is null
+                    union
+                   select from_bucket from registry.relocation
+                    where from_cell = $1 and from_tier = 'schema'
+                      and (finished_at is null or clean_at is not null and cleaned_at is null)";
         let rows = self.rows(sql, &[&cell.as_str()]).await?;
         rows.iter().map(|row| column(row, "bucket")).collect()
     }

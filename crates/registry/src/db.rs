@@ -257,6 +257,9 @@ pub(crate) fn from_driver(error: tokio_postgres::Error) -> Fault {
         Some("rollout_open_key") => {
             fault::ROLLOUT_OPEN.fault("another rollout of this module is not over yet")
         }
+        Some("relocation_open_key") => {
+            fault::RELOCATION_OPEN.fault("the tenant is on its way already")
+        }
         Some("repair_open_key") => fault::REPAIR_OPEN.fault("another repair is not over yet"),
         Some("tenant_not_its_own_parent") => fault::PARENT_CYCLE
             .fault("a tenant can't be its own parent")

@@ -30,6 +30,7 @@ mod packages;
 mod places;
 mod profiles;
 mod promotions;
+mod relocations;
 mod repairs;
 mod rollouts;
 mod snapshot;
@@ -58,6 +59,9 @@ pub use packages::{Behind, Namespace, Standing, StoredPackage};
 pub use places::{Country, Region, StoredModule};
 pub use profiles::{Mfa, Profile, Report};
 pub use promotions::{ModuleRun, Promotion};
+pub use relocations::{
+    Figures, Left, NewRelocation, Phase, Relocation, RelocationEvent, Standstill,
+};
 pub use repairs::{Finding, Repair, WantedNamespace, WantedPlace};
 pub use rollouts::{
     FailedItem, NewItem, NewRollout, Pace, Rollout, RolloutEvent, RolloutState, WaveCount,

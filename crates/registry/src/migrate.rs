@@ -14,6 +14,7 @@ const MIGRATIONS: &[(i32, &str)] = &[
     (4, include_str!("../migrations/0004_entitlements.sql")),
     (5, include_str!("../migrations/0005_key_rotation.sql")),
     (7, include_str!("../migrations/0007_advisor.sql")),
+    (8, include_str!("../migrations/0008_relocation.sql")),
 ];
 
 /// The schema version that this program knows.

@@ -246,11 +246,18 @@ impl Tx<'_> {
     /// # Errors
     /// `database-unavailable`.
     pub async fn list_wanted_places(&self, cell: &CellId) -> Result<Vec<WantedPlace>, Fault> {
-        let sql = "select id, slug, cell, tier, bucket, epoch, desired, generation
-                        , generation = observed_generation as settled
-                     from registry.tenant
-                    where cell = $1 and state <> 'deleted'
-                    order by id";
+        // Whoever has moved, or is on the way, is in two places until the rows left behind are gone.
+        let sql = "select t.id, t.slug, t.cell, t.tier, t.bucket, t.epoch, t.desired, t.generation
+                        , t.generation = t.observed_generation and m.tenant_id is null as settled
+                     from registry.tenant t
+                     left join (select distinct tenant_id
+                                  from registry.relocation
+                                 where $1 in (from_cell, to_cell)
+                                   and (finished_at is null and phase <> 'queued'
+                                        or clean_at is not null and cleaned_at is null)) m
+                            on m.tenant_id = t.id
+                    where (t.cell = $1 or m.tenant_id is not null) and t.state <> 'deleted'
+                    order by t.id";
         let rows = self.rows(sql, &[&cell.as_str()]).await?;
         rows.iter()
             .map(|row| {

@@ -377,13 +377,19 @@ impl Tx<'_> {
         id: RolloutId,
         limit: i64,
     ) -> Result<Vec<FailedItem>, Fault> {
-        let sql =
-            "select i.cell, i.tier, t.slug, i.attempts, i.error, i.state = 'pending' as waiting
-                     from registry.rollout_item i
+        let sql = "select i.cell, i.tier, t.slug, i.attempts, i.state = 'pending' as waiting
+                        , case
+                              when i.still then i.error
+                              else 'waits for the end of a move'
+                          end as error
+                     from (select *
+                                , state <> 'pending'
+                                  or registry.namespace_holds_still(tenant_id, cell, tier) as still
+                             from registry.rollout_item
+                            where rollout_id = $1
+                              and state in ('failed', 'pending')) i
                      left join registry.tenant t on t.id = i.tenant_id
-                    where i.rollout_id = $1
-                      and i.error is not null
-                      and i.state in ('failed', 'pending')
+                    where i.error is not null or not i.still
                     order by i.state, i.seq
                     limit $2";
         let rows = self.rows(sql, &[&id.uuid(), &limit]).await?;

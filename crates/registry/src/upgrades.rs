@@ -55,7 +55,8 @@ pub enum UpgradeEnd {
     Failed(String),
 }
 
-/// As for tenants (see `work`): the inner LIMIT keeps the planner from taking all locks.
+/// As for tenants (see `work`): the inner LIMIT keeps the planner from taking all locks. Tables that a
+/// move is copying wait until it is over.
 const TAKE: &str = "
 select rollout_id, seq, lock_key
   from (select i.rollout_id, i.seq, i.lock_key
@@ -66,6 +67,7 @@ select rollout_id, seq, lock_key
            and i.state = 'pending'
            and i.retry_at <= now()
            and i.lock_key <> all ($2)
+           and registry.namespace_holds_still(i.tenant_id, i.cell, i.tier)
          order by i.rollout_id, i.seq
          limit 1000) due
  where pg_try_advisory_lock(lock_key)
@@ -79,7 +81,7 @@ select i.rollout_id, i.seq, i.lock_key, i.attempts, r.module, r.package_hash, i.
      , coalesce(t.bucket, 0) as bucket
      , coalesce(t.epoch, 1) as epoch
      , coalesce(p.steps, 0) as steps
-     , n.module is null or t.desired = 'deleted' as gone
+     , n.module is null or t.desired = 'deleted' or i.tier <> 'shared' and t.tier = 'shared' as gone
   from unnest($1::uuid[], $2::integer[]) as mine (rollout_id, seq)
   join registry.rollout r on r.id = mine.rollout_id and r.state = 'running'
   join registry.rollout_item i on i.rollout_id = mine.rollout_id and i.seq = mine.seq
@@ -91,6 +93,7 @@ select i.rollout_id, i.seq, i.lock_key, i.attempts, r.module, r.package_hash, i.
                                     case when coalesce(t.tier, i.tier) <> 'shared' then i.tenant_id end
   left join registry.package p on p.module = r.module and p.hash = n.package_hash
  where i.state = 'pending'
+   and registry.namespace_holds_still(i.tenant_id, i.cell, i.tier)
  order by i.rollout_id, i.seq";
 
 /// One statement and no wait for the disk: what a crash of the server forgets here still stands in the
@@ -302,6 +305,8 @@ impl Tx<'_> {
                                    where r.state = 'running'
                                      and i.cell = c.id
                                      and i.state = 'pending'
+                                     and registry.namespace_holds_still(
+                                             i.tenant_id, i.cell, i.tier)
                                      and i.retry_at <= now())
                     order by c.id";
         let rows = self.rows(sql, &[]).await?;

@@ -25,7 +25,8 @@ const UNKNOWN: i64 = 0;
 const MAX_BACKOFF_SECONDS: i32 = 300;
 
 /// The first tenant in the queue whose lock nobody has; takes the lock. The LIMIT of the sub-select
-/// keeps the planner from trying locks before it sorts: it would take all of them.
+/// keeps the planner from trying locks before it sorts: it would take all of them. One on the move is left
+/// alone: its places are the move's.
 const TAKE: &str = "
 select id
   from (select id from registry.tenant
@@ -33,6 +34,7 @@ select id
            and retry_at <= now()
            and id <> all ($1)
            and cell <> all ($2)
+           and registry.holds_still(id)
          order by retry_at, id
          limit 1000) due
  where pg_try_advisory_lock(id)
@@ -40,7 +42,8 @@ select id
 
 const DUE: &str = "
 select exists (select from registry.tenant
-                where id = $1 and generation > observed_generation and retry_at <= now()) as due";
+                where id = $1 and generation > observed_generation and retry_at <= now()
+                  and registry.holds_still(id)) as due";
 
 impl Session {
     /// Claims a tenant that is behind its generation and due, or returns `None`.

@@ -67,7 +67,11 @@ impl Kind {
             }
             Self::Cell => {
                 "select 'tenants', count(*) from registry.tenant
-                  where cell = $1 and state <> 'deleted'"
+                  where cell = $1 and state <> 'deleted'
+                 union all
+                 select 'moves', count(*) from registry.relocation
+                  where $1 in (from_cell, to_cell)
+                    and (finished_at is null or clean_at is not null and cleaned_at is null)"
             }
             // Without it, the platform's default holds.
             Self::Threshold => "select '', 0 where $1::text is null",

@@ -36,6 +36,9 @@ mod follow;
 mod leave;
 mod observe;
 mod statements;
+mod undo;
+
+pub use undo::undo;
 
 /// The name that slots and publications begin with.
 pub(crate) const PREFIX: &str = "waangu_move_";

@@ -1,6 +1,8 @@
 //! Authority as an extractor: a handler without [`Authorized`] has no way to any data.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use axum::extract::FromRequestParts;
@@ -56,6 +58,8 @@ pub struct Authorized<P> {
     context: RequestContext,
     deadline: Instant,
     spent: Spent,
+    /// Whether any of its transactions has begun.
+    begun: Arc<AtomicBool>,
     permit: PhantomData<P>,
 }
 
@@ -63,7 +67,9 @@ impl<P: Permit> Authorized<P> {
     /// A transaction of the tenant. It begins with its first statement, which also waits for a tenant
     /// that is frozen for a moment; it must be over by the request's deadline.
     pub fn begin(&self) -> TenantTx {
-        TenantTx::lazy(&self.host.pools, &self.context, self.deadline).metered(&self.spent)
+        TenantTx::lazy(&self.host.pools, &self.context, self.deadline)
+            .metered(&self.spent)
+            .of_request(&self.begun)
     }
 
     /// When the request has to be answered.
@@ -100,6 +106,7 @@ impl<P: Permit> Authorized<P> {
             context,
             deadline: Instant::now() + REQUEST_TIME,
             spent: Spent::default(),
+            begun: Arc::default(),
             permit: PhantomData,
         }
     }
@@ -127,6 +134,7 @@ impl<P: Permit> FromRequestParts<Host> for Authorized<P> {
             context,
             deadline: Instant::now() + REQUEST_TIME,
             spent: spent::of(&parts.extensions),
+            begun: Arc::default(),
             permit: PhantomData,
         })
     }

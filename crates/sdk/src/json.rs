@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use waangu_api::{PROBLEM_JSON, Problem, parse_json};
+use waangu_identity::context::MOVED_HEADER;
 use waangu_kernel::{Fault, fault};
 
 /// A JSON body. As an argument it is parsed strictly; as a result it is written.
@@ -71,6 +72,10 @@ impl IntoResponse for Refusal {
             let soon = HeaderValue::from_static("1");
             response.headers_mut().insert(RETRY_AFTER, soon);
         }
+        if fault.code() == fault::TENANT_MOVED.code {
+            let moved = HeaderValue::from_static("1");
+            response.headers_mut().insert(MOVED_HEADER, moved);
+        }
         response
     }
 }
@@ -92,5 +97,17 @@ mod tests {
         assert!(after(fault::TENANT_MOVING.fault("moving")));
         assert!(!after(fault::PERMISSION_DENIED.fault("no")));
         assert!(!after(fault::INTERNAL.fault("broken")));
+    }
+
+    /// Without the sign the gateway would pass a refusal on to somebody whose request it could have
+    /// sent after the tenant; with a wrong one it would do something twice.
+    #[test]
+    fn only_what_has_not_happened_may_be_sent_after_the_tenant() {
+        let told = |fault: Fault| {
+            let response = Refusal(fault).into_response();
+            response.headers().contains_key(MOVED_HEADER)
+        };
+        assert!(told(fault::TENANT_MOVED.fault("moved")));
+        assert!(!told(fault::TENANT_MOVING.fault("moving")));
     }
 }

@@ -30,6 +30,7 @@ use crate::version;
 mod compat;
 mod core;
 mod package;
+mod places;
 mod stock;
 mod survey;
 mod tenant;
@@ -38,6 +39,7 @@ mod upkeep;
 mod volume;
 
 pub use package::{Migration, ModulePackage};
+pub use places::{MoveFacts, TenantRows};
 pub use stock::{Recipe, StockTurn};
 pub use survey::Surveyed;
 pub use tenant::{HomeState, Observed, Place};

@@ -72,6 +72,14 @@ pub fn is_unreachable(fault: &Fault) -> bool {
         && sql_state(fault).is_none_or(|state| state.starts_with("57P") || state.starts_with("08"))
 }
 
+/// Whether `waangu.enter` said that the tenant is at home elsewhere, not only frozen.
+pub(crate) fn is_elsewhere(fault: &Fault) -> bool {
+    sql_state(fault) == Some(NOT_HERE)
+        && fault
+            .operator_cause()
+            .is_some_and(|cause| cause.starts_with("tenant is not here"))
+}
+
 /// The name of the constraint behind a fault of this crate, if one was violated.
 pub fn constraint(fault: &Fault) -> Option<&str> {
     fault

@@ -10,11 +10,14 @@
 //!   is cancelled and the connection closed, because a late cancel could hit the next borrower;
 //! - after a statement that failed, or whose future was dropped, only the rollback is left;
 //! - a tenant that is frozen or has moved (`WG001`) is waited for before the first statement, without
-//!   holding a connection meanwhile.
+//!   holding a connection meanwhile; a request of which nothing has happened yet, and that came to a
+//!   place its tenant has left, is told so at once (`tenant-moved`): whoever sent it knows the new place.
 //!
 //! `COPY … FROM` is refused by PostgreSQL under row-level security: bulk loads use `unnest` arrays.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -23,6 +26,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{NoTls, Row};
 use waangu_identity::RequestContext;
+use waangu_identity::proof::Access;
 use waangu_kernel::{Fault, fault};
 
 mod flight;
@@ -31,7 +35,7 @@ mod spent;
 
 pub use more::{CopyOut, Rows, Savepoint};
 
-use crate::error::{DriverCause, from_driver, is_state};
+use crate::error::{DriverCause, from_driver, is_elsewhere, is_state};
 use crate::pools::{Lease, Pools};
 pub use flight::Call;
 use flight::{Answer, Flight, ROLL_BACK, Stage};
@@ -43,6 +47,9 @@ const ROLLBACK: Duration = Duration::from_secs(2);
 
 /// Longest wait for a tenant that is frozen (a relocation's pause is far shorter).
 const MOVING_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Longest pause between two looks at a tenant that is frozen: so much longer may a pause seem.
+const LONGEST_PAUSE: Duration = Duration::from_millis(25);
 
 /// Time that a transaction has if its caller sets no deadline.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -57,6 +64,8 @@ pub struct TenantTx {
     savepoints: u32,
     spent: Spent,
     holding: Option<Holding>,
+    /// Whether any transaction of the same request has begun, if somebody keeps that.
+    begun: Option<Arc<AtomicBool>>,
 }
 
 /// How far a transaction is, which decides what dropping it means.
@@ -89,6 +98,7 @@ impl TenantTx {
             savepoints: 0,
             spent: Spent::default(),
             holding: None,
+            begun: None,
         }
     }
 
@@ -96,6 +106,14 @@ impl TenantTx {
     #[must_use]
     pub fn metered(mut self, spent: &Spent) -> Self {
         self.spent = spent.clone();
+        self
+    }
+
+    /// One of several of a request: `begun` is true from the first one that has begun. Until then, and for
+    /// a reader always, a tenant that has moved is not waited for: the request can be sent after it.
+    #[must_use]
+    pub fn of_request(mut self, begun: &Arc<AtomicBool>) -> Self {
+        self.begun = Some(Arc::clone(begun));
         self
     }
 
@@ -212,13 +230,23 @@ impl TenantTx {
             );
             self.holding = Some(self.spent.hold());
             let (stage, fault) = match self.send(flight).await {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    self.note_begun();
+                    return Ok(answer);
+                }
                 Err(failed) => failed,
             };
+            if matches!(stage, Stage::Statement | Stage::Commit) {
+                self.note_begun();
+            }
             // What another request did to the connection is not this one's fault, and nothing has
             // happened yet.
             let again = self.progress == Progress::Spoilt && spoilt < 8;
             let moving = stage == Stage::Enter && fault.code() == fault::TENANT_MOVING.code;
+            if moving && is_elsewhere(&fault) && self.may_be_sent_again() {
+                self.let_go().await;
+                return Err(fault::TENANT_MOVED.fault("the tenant's data has changed its place"));
+            }
             let waits = moving && Instant::now() + pause < patience;
             if !(again || waits) {
                 return Err(fault);
@@ -226,11 +254,24 @@ impl TenantTx {
             self.let_go().await;
             if waits {
                 sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_millis(200));
+                pause = (pause * 2).min(LONGEST_PAUSE);
             } else {
                 spoilt = spoilt.saturating_add(1);
             }
         }
+    }
+
+    fn note_begun(&self) {
+        if let Some(begun) = &self.begun {
+            begun.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the whole request may be made again, because nothing of it has happened.
+    fn may_be_sent_again(&self) -> bool {
+        self.begun.as_ref().is_some_and(|begun| {
+            self.context.access == Access::Read || !begun.load(Ordering::Relaxed)
+        })
     }
 
     async fn send(&mut self, flight: &Flight<'_>) -> Result<Answer, (Stage, Fault)> {

@@ -10,9 +10,11 @@ use crate::output::Format;
 
 mod flags;
 mod import;
+mod moves;
 
 pub(crate) use flags::{FlagCommand, PlanCommand, PlanPut};
 pub(crate) use import::TenantImport;
+pub(crate) use moves::TenantMove;
 
 /// Waangu 360: one installation serves thousands of client organisations.
 #[derive(Debug, Parser)]
@@ -169,6 +171,9 @@ pub(crate) struct UpOptions {
     /// How long a deleted tenant's slug stays taken, in seconds.
     #[arg(long, default_value_t = 30 * 24 * 3600, value_name = "SECONDS")]
     pub(crate) name_grace: i64,
+    /// How long the rows of a tenant that has moved stay at its old place, in seconds.
+    #[arg(long, default_value_t = 15 * 60, value_name = "SECONDS")]
+    pub(crate) move_grace: i64,
     /// How long a key that was replaced is still accepted, in seconds. Less than a request's context
     /// lives (60, and 6 for clocks and files) refuses slow requests: for tests.
     #[arg(long, default_value_t = KEY_GRACE_SECONDS, value_name = "SECONDS")]
@@ -223,6 +228,18 @@ pub(crate) enum TenantCommand {
         /// Yes, remove all its data.
         #[arg(long)]
         yes: bool,
+    },
+    /// Move a tenant to another tier, cell or region while its people work.
+    Move(TenantMove),
+    /// The newest moves, of one tenant or of all.
+    Moves {
+        /// The tenant.
+        slug: Option<String>,
+    },
+    /// Undo a tenant's move, as long as it is not behind its commit point.
+    CancelMove {
+        /// The tenant.
+        slug: String,
     },
 }
 

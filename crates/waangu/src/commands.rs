@@ -19,6 +19,7 @@ mod flags;
 mod fleet;
 mod import;
 mod keys;
+mod moves;
 mod people;
 mod placement;
 mod promotions;
@@ -111,6 +112,9 @@ pub(crate) async fn tenant(global: &Global, command: TenantCommand) -> Result<()
             )
             .await
         }
+        TenantCommand::Move(wish) => moves::start(global, wish).await,
+        TenantCommand::Moves { slug } => moves::list(global, slug.as_deref()).await,
+        TenantCommand::CancelMove { slug } => moves::cancel(global, &slug).await,
         TenantCommand::Delete { slug, yes } => {
             if !yes {
                 return Err(Failure::usage(format!(

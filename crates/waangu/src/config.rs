@@ -75,6 +75,9 @@ pub(crate) struct ControlFile {
     /// Databases that each cell keeps ready for dedicated tenants to come.
     #[serde(default)]
     pub(crate) stock_databases: u32,
+    /// How long the rows of a tenant that has moved stay at its old place, in seconds.
+    #[serde(default = "quarter")]
+    pub(crate) move_grace_seconds: i64,
     /// A folder of module packages (`waangu-<module> package`).
     pub(crate) packages: PathBuf,
     /// The gateway's keys.
@@ -116,6 +119,7 @@ impl ControlFile {
             rollouts: self.rollouts,
             repair_seconds: self.repair_seconds,
             stock_databases: self.stock_databases,
+            move_grace_seconds: self.move_grace_seconds,
             packages: read_packages(&self.packages)?,
             waiting: Vec::new(),
             world: self.world,
@@ -132,6 +136,10 @@ impl ControlFile {
 
 fn hourly() -> i64 {
     3600
+}
+
+fn quarter() -> i64 {
+    15 * 60
 }
 
 /// `gateway.toml`.

@@ -137,6 +137,7 @@ async fn start(
         domain: DOMAIN,
         port,
         name_grace_seconds: options.name_grace,
+        move_grace_seconds: options.move_grace,
         auto_rollout: !options.hold_upgrades,
         stock_databases: options.stock,
     };

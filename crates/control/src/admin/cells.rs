@@ -15,10 +15,8 @@ use waangu_kernel::{Fault, fault};
 use waangu_registry::{Cell, CellState, StoredReply, Tenant, Tx};
 
 use super::call::{Begun, Call, Change, reply, send};
-use super::settings::Settings;
-use super::surroundings::Surroundings;
+use super::relocations::target::Wish;
 use crate::config::Config;
-use crate::placement::Weighed;
 use crate::reply::{Path, RawBody, Refusal};
 use crate::server::App;
 use crate::world::{self, Here};
@@ -115,7 +113,8 @@ fn own_field(fault: Fault, id: &str) -> Fault {
     }
 }
 
-/// Places nobody there any more, and says what remains: where each tenant could go, or why nowhere.
+/// Places nobody there any more, and moves who is there to where a new tenant would go; says of each where
+/// that is, or why nowhere. Called again, it tries again with those that remain.
 #[utoipa::path(post, path = "/cells/{id}/drain", operation_id = "cells.drain", tag = "places",
     params(("id" = String, Path)),
     responses((status = 200, body = DrainView), (status = "default", body = Problem)))]
@@ -128,10 +127,11 @@ pub(super) async fn drain(
     match change(&mut session, &call, &id, CellState::Draining).await? {
         Begun::Done(stored) => Ok(send(stored)),
         Begun::Fresh(change) => {
-            let left = what_remains(&app, &change.tx, &id).await?;
-            let stored = finish(change, &id, CellState::Draining, &left).await?;
+            let left = move_out(&app, &change.tx, &id, &call.actor).await?;
             app.reconciler.stock.notify_one();
-            Ok(send(stored))
+            let sent = send(finish(change, &id, CellState::Draining, &left).await?);
+            app.reconciler.moves.notify_one();
+            Ok(sent)
         }
     }
 }
@@ -188,39 +188,57 @@ async fn finish<T: serde::Serialize>(
     change.commit_global("cell.state", &detail, answer).await
 }
 
-async fn what_remains(app: &App, tx: &Tx<'_>, id: &str) -> Result<DrainView, Fault> {
-    let surroundings = Surroundings::read(app, tx).await?;
+/// Wants a move for everybody who can go somewhere.
+async fn move_out(app: &App, tx: &Tx<'_>, id: &str, actor: &str) -> Result<DrainView, Fault> {
     let cell = find(tx, id).await?;
     let mut tenants = Vec::new();
     for tenant in tx.list_cell_tenants(&cell.id, DRAIN_PAGE).await? {
-        let settings = Settings::read(tx, &tenant).await?;
-        tenants.push(way_out(&surroundings, &settings, tenant));
+        tenants.push(way_out(app, tx, tenant, actor).await?);
     }
     Ok(DrainView {
-        remaining: cell.tenants,
+        remaining: tx.count_cell_tenants(&cell.id).await?,
         cell: view(&app.config, cell),
         tenants,
     })
 }
 
-fn way_out(surroundings: &Surroundings<'_>, settings: &Settings, tenant: Tenant) -> DrainTenant {
-    let verdict = surroundings.today(settings, &tenant);
-    let (target, reasons) = match &verdict {
-        Some(verdict) => match verdict.ranked.first() {
-            Some(best) => (Some(best.cell.to_string()), best.reasons.clone()),
-            None => (None, verdict.refused.iter().map(Weighed::line).collect()),
-        },
-        None => (
-            None,
-            vec!["its profile or country is not declared any more".to_owned()],
-        ),
-    };
-    DrainTenant {
-        tenant: tenant.slug.into(),
+/// A move that is on its way already counts, wherever it goes.
+async fn way_out(
+    app: &App,
+    tx: &Tx<'_>,
+    tenant: Tenant,
+    actor: &str,
+) -> Result<DrainTenant, Fault> {
+    let mut out = DrainTenant {
         tier: tenant.placement.tier.to_string(),
-        target,
-        reasons,
+        tenant: tenant.slug.clone().into(),
+        target: None,
+        relocation: None,
+        reasons: Vec::new(),
+    };
+    let why = format!("cell {} is being emptied", tenant.placement.cell);
+    let last = tx.list_relocations(Some(tenant.id), 1).await?.pop();
+    let open = last.filter(|last| !last.phase.is_over());
+    let moved = match open {
+        Some(open) => Ok((open.id, open.to.cell, open.reasons)),
+        None => match Wish::away(why).choose(app, tx, &tenant, actor).await {
+            Ok(new) => {
+                let id = tx.create_relocation(&new).await?;
+                Ok((id, new.to.cell, new.reasons))
+            }
+            Err(refused) if refused.status() < 500 => Err(refused),
+            Err(broken) => return Err(broken),
+        },
+    };
+    match moved {
+        Ok((id, target, reasons)) => {
+            out.relocation = Some(id.to_string());
+            out.target = Some(target.into());
+            out.reasons = reasons;
+        }
+        Err(refused) => out.reasons = vec![refused.to_string()],
     }
+    Ok(out)
 }
 
 async fn find(tx: &Tx<'_>, id: &str) -> Result<Cell, Fault> {

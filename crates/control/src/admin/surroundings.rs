@@ -1,7 +1,7 @@
 //! What placements are decided on, read once.
 
 use waangu_api::places::{PlacementToday, WeighedView};
-use waangu_kernel::{CellId, Fault};
+use waangu_kernel::{CellId, Fault, Tier};
 use waangu_registry::{Cell, Country, Profile, Region, Tenant, Tx};
 
 use super::settings::Settings;
@@ -49,6 +49,10 @@ impl<'a> Surroundings<'a> {
 
     /// Where a tenant would be placed if it came today. It makes room for itself where it lives.
     pub(super) fn today(&self, settings: &Settings, tenant: &Tenant) -> Option<Verdict> {
+        self.weighed(settings, tenant, settings.asked_tier())
+    }
+
+    fn weighed(&self, settings: &Settings, tenant: &Tenant, tier: Option<Tier>) -> Option<Verdict> {
         let (country, profile) = (settings.country.as_ref()?, settings.profile.as_ref()?);
         let mut cells = self.cells.clone();
         for cell in &mut cells {
@@ -57,11 +61,21 @@ impl<'a> Surroundings<'a> {
             }
         }
         Some(weigh(&Question {
-            tier: settings.asked_tier(),
+            tier,
             sla: settings.asked_sla(),
             cells: &cells,
             ..self.question(country, profile)
         }))
+    }
+
+    /// Where it could be in another tier. It makes room for itself where it lives.
+    pub(super) fn elsewhere(
+        &self,
+        settings: &Settings,
+        tenant: &Tenant,
+        tier: Tier,
+    ) -> Option<Verdict> {
+        self.weighed(settings, tenant, Some(tier))
     }
 
     /// The same for people, beside what was decided.

@@ -5,22 +5,34 @@
 //! but a context for this one request, for at most a minute.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method, Response};
+use hyper::body::Incoming;
+use tokio::time::{Instant, sleep};
 use waangu_identity::RequestContext;
-use waangu_identity::context::{CONTEXT_HEADER, MAX_LIFETIME_SECONDS};
+use waangu_identity::context::{CONTEXT_HEADER, MAX_LIFETIME_SECONDS, MOVED_HEADER};
 use waangu_identity::proof::{Access, ProofClaims};
 use waangu_kernel::manifest::Scope;
-use waangu_kernel::{Fault, ModuleId, Placement, Slug, fault};
+use waangu_kernel::{Fault, ModuleId, Placement, RequestId, Slug, fault};
 
 use super::{Arrived, Edge, REQUEST_HEADER, Trail, not_found, text, traffic};
 use crate::authenticate::Principal;
 use crate::authorise::{Grant, authorise};
-use crate::forward::{Call, Held};
+use crate::forward::{Call, Held, REPLAY};
 use crate::hygiene::{self, Receiver};
 use crate::problem::{Refusal, Reply};
 use crate::snapshot::Tenant;
 use crate::snapshot::kin::too_large;
+
+/// Longest wait for a tenant between two places.
+const MOVED_PATIENCE: Duration = Duration::from_secs(10);
+
+/// First pause before a request is sent after its tenant; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+
+/// Longest of these pauses.
+const LONGEST_PAUSE: Duration = Duration::from_millis(40);
 
 /// Longest context, in bytes. Only a subtree's places make it long; modules take heads of 400 KiB.
 const MAX_CONTEXT: usize = 32 * 1024;
@@ -54,7 +66,13 @@ impl Edge {
             Some(query) => format!("{path}?{query}"),
             None => path.to_owned(),
         };
-        let context = self.context(&arrived, &tenant, &caller, module, grant)?;
+        let asked = Asked {
+            id: arrived.id,
+            module,
+            path: path.to_owned(),
+            caller,
+        };
+        let context = self.context(&asked, method, &tenant, grant)?;
         let mut headers = arrived.head.headers;
         hygiene::clean_request(&mut headers, Receiver::Module);
         headers.insert(HeaderName::from_static(CONTEXT_HEADER), context);
@@ -65,14 +83,50 @@ impl Edge {
             method: arrived.head.method,
             path_and_query,
             headers,
-            body: self.bounded(arrived.body)?,
+            body: self.bounded(arrived.body, REPLAY)?,
         };
         let held = Held::new(arrived.running, vec![arrived.permit, share]);
         let counts = self.snapshot.share(&tenant);
         counts.count(1, 0);
-        let reply = self.upstreams.send(call).await?;
+        let reply = self.follow(call, &asked, &tenant.slug).await?;
         counts.count(0, traffic::spent(reply.headers()));
-        Ok(self.pass_on(reply, held, Receiver::Module))
+        Ok(self.relay(reply, Receiver::Module, held))
+    }
+
+    /// Sends a request, and again to wherever its tenant is by then while the module says that the
+    /// tenant has moved and nothing has happened: between the fence at the old place and the opening of
+    /// the new one the request waits here. All checks are made anew.
+    async fn follow(
+        &self,
+        mut call: Call,
+        asked: &Asked,
+        slug: &Slug,
+    ) -> Result<Response<Incoming>, Refusal> {
+        let patience = Instant::now() + MOVED_PATIENCE;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let reply = self.upstreams.send(&call).await?;
+            let moved = reply.headers().contains_key(MOVED_HEADER);
+            if !moved || !call.body.is_kept() || Instant::now() + pause > patience {
+                return Ok(reply);
+            }
+            drop(reply);
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            let tenant = self.snapshot.tenant(slug);
+            let tenant = tenant.ok_or_else(|| no_tenant(slug))?;
+            let modules = self.snapshot.modules();
+            let Asked {
+                module,
+                path,
+                caller,
+                ..
+            } = asked;
+            let grant = authorise(&tenant, &modules, caller.user, module, &call.method, path)?;
+            let context = self.context(asked, &call.method, &tenant, grant)?;
+            call.headers
+                .insert(HeaderName::from_static(CONTEXT_HEADER), context);
+        }
     }
 
     /// Whose data is asked for, and by whom.
@@ -106,14 +160,14 @@ impl Edge {
     /// The signed statement that makes the request effective in one module, for one minute.
     fn context(
         &self,
-        arrived: &Arrived<'_>,
+        asked: &Asked,
+        method: &Method,
         tenant: &Tenant,
-        caller: &Principal,
-        module: ModuleId,
         grant: Grant,
     ) -> Result<HeaderValue, Fault> {
-        let (access, places) = match (grant.scope, &arrived.head.method) {
-            (Scope::Subtree, _) => (Access::Tree, self.snapshot.subtree(tenant, &module)?),
+        let (module, caller) = (&asked.module, &asked.caller);
+        let (access, places) = match (grant.scope, method) {
+            (Scope::Subtree, _) => (Access::Tree, self.snapshot.subtree(tenant, module)?),
             (Scope::Own, &Method::GET | &Method::HEAD) => (Access::Read, Vec::new()),
             (Scope::Own, _) => (Access::Write, Vec::new()),
         };
@@ -123,24 +177,24 @@ impl Edge {
             .saturating_add(MAX_LIFETIME_SECONDS);
         let (modules, sets) = (self.snapshot.modules(), self.snapshot.sets());
         let flags = modules
-            .get(&module)
+            .get(module)
             .map(|installed| installed.flags(&tenant.layers(&sets)))
             .unwrap_or_default();
         // After the clock, so that what is signed with a key dies with the key, however long we are
         // held up in between.
         let keys = self.signing.get();
         let proof = keys.proof.prove(&ProofClaims {
-            login: &access.login(&module),
+            login: &access.login(module),
             tenant: tenant.id.number(),
             epoch: tenant.placement.epoch,
             expires,
             access,
             actor: &caller.user.to_string(),
-            request: &arrived.id.to_string(),
+            request: &asked.id.to_string(),
         });
         let signed = keys.context.sign(RequestContext {
-            module,
-            request: arrived.id,
+            module: module.clone(),
+            request: asked.id,
             tenant: tenant.id,
             slug: tenant.slug.clone(),
             placement: Placement::clone(&tenant.placement),
@@ -163,6 +217,14 @@ impl Edge {
         }
         text(&signed)
     }
+}
+
+/// What stays the same of a request, wherever its tenant is.
+struct Asked {
+    id: RequestId,
+    module: ModuleId,
+    path: String,
+    caller: Arc<Principal>,
 }
 
 /// Module and path below it in `/api/{module}/…`.

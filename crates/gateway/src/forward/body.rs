@@ -1,7 +1,7 @@
 //! Bodies on their way: counted, timed, and bound to the permits of their request.
 //!
-//! Invariants: a request body stops at its limit, whatever length was announced; a body that pauses
-//! too long ends its request; trailers are dropped in both directions, because a receiver that merges
+//! Invariants: a request body stops at its limit, whatever length was announced; what is kept of one to
+//! be sent again is bounded, and gone with the request; a body that pauses too long ends its request; trailers are dropped in both directions, because a receiver that merges
 //! them would take headers nobody checked; permits return when the answer's body ends or is dropped.
 
 use std::fmt;
@@ -93,30 +93,58 @@ fn poll_data(
 
 struct Upload {
     body: Incoming,
+    /// What the body announced.
+    hint: SizeHint,
     left: u64,
     idle: Idle,
     touched: bool,
     broken: Option<Broken>,
+    /// What was read, while it is little enough to be sent once more.
+    kept: Option<Vec<Bytes>>,
+    room: usize,
 }
 
-/// A request's body. Clones are the same body: one that nobody has begun to read may be sent by
-/// another attempt.
+/// A request's body. A clone of what nobody reads begins at the beginning: so it may be sent by another
+/// attempt, while all that was read is kept.
 #[derive(Clone)]
-pub(crate) struct Outbound(Arc<Mutex<Upload>>);
+pub(crate) struct Outbound {
+    upload: Arc<Mutex<Upload>>,
+    /// How many of the pieces this reader has had.
+    at: usize,
+}
 
 impl Outbound {
-    /// Bounds a body; refuses one that announces too much.
-    pub(crate) fn new(body: Incoming, limit: u64, idle: Duration) -> Result<Self, Fault> {
-        if body.size_hint().lower() > limit {
+    /// Bounds a body; refuses one that announces too much. Up to `keep` bytes are kept.
+    pub(crate) fn new(
+        body: Incoming,
+        limit: u64,
+        idle: Duration,
+        keep: usize,
+    ) -> Result<Self, Fault> {
+        let hint = body.size_hint();
+        if hint.lower() > limit {
             return Err(Broken::TooLarge.fault());
         }
-        Ok(Self(Arc::new(Mutex::new(Upload {
+        let upload = Upload {
             body,
+            hint,
             left: limit,
             idle: Idle::new(Some(idle)),
             touched: false,
             broken: None,
-        }))))
+            kept: Some(Vec::new()),
+            room: keep,
+        };
+        Ok(Self {
+            upload: Arc::new(Mutex::new(upload)),
+            at: 0,
+        })
+    }
+
+    /// Whether all of it can be sent once more.
+    pub(crate) fn is_kept(&self) -> bool {
+        let upload = self.upload();
+        upload.kept.is_some() && upload.broken.is_none()
     }
 
     /// Whether no attempt has begun to read it.
@@ -130,7 +158,7 @@ impl Outbound {
     }
 
     fn upload(&self) -> MutexGuard<'_, Upload> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.upload.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -148,34 +176,70 @@ impl Body for Outbound {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let mut guard = self.upload();
+        let Self { upload, at } = self.get_mut();
+        let mut guard = upload.lock().unwrap_or_else(PoisonError::into_inner);
         let Upload {
             body,
             left,
             idle,
             touched,
             broken,
+            kept,
+            room,
+            ..
         } = &mut *guard;
         *touched = true;
+        if let Some(piece) = kept.as_ref().and_then(|kept| kept.get(*at)) {
+            *at += 1;
+            return Poll::Ready(Some(Ok(Frame::data(piece.clone()))));
+        }
         let polled = ready!(poll_data(body, idle, cx)).map(|piece| {
             piece.and_then(|data| {
                 let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
                 *left = left.checked_sub(length).ok_or(Broken::TooLarge)?;
-                Ok(Frame::data(data))
+                Ok(data)
             })
         });
-        if let Some(Err(why)) = &polled {
-            *broken = Some(*why);
+        match &polled {
+            Some(Ok(data)) => {
+                *at += 1;
+                keep(kept, room, data);
+            }
+            Some(Err(why)) => *broken = Some(*why),
+            None => {}
         }
-        Poll::Ready(polled)
+        Poll::Ready(polled.map(|piece| piece.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.upload().body.is_end_stream()
+        let upload = self.upload();
+        let more = upload
+            .kept
+            .as_ref()
+            .is_some_and(|kept| self.at < kept.len());
+        !more && upload.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.upload().body.size_hint()
+        let upload = self.upload();
+        if self.at == 0 {
+            upload.hint
+        } else {
+            upload.body.size_hint()
+        }
+    }
+}
+
+/// Keeps a piece, or forgets all when it is too much.
+fn keep(kept: &mut Option<Vec<Bytes>>, room: &mut usize, data: &Bytes) {
+    match room.checked_sub(data.len()) {
+        Some(rest) => {
+            *room = rest;
+            if let Some(kept) = kept {
+                kept.push(data.clone());
+            }
+        }
+        None => *kept = None,
     }
 }
 

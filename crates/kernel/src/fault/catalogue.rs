@@ -6,10 +6,12 @@ use super::{Blame, ErrorDef};
 mod entitlements;
 mod fleet;
 mod places;
+mod relocation;
 
 pub use entitlements::*;
 pub use fleet::*;
 pub use places::*;
+pub use relocation::*;
 
 /// The request can't be understood.
 pub static MALFORMED_REQUEST: ErrorDef = ErrorDef::client(
@@ -498,7 +500,7 @@ pub static CONTROL_TIMEOUT: ErrorDef = ErrorDef::server(
 );
 
 /// All of the above and of the files beside, in order.
-pub static ALL: [&ErrorDef; 78] = [
+pub static ALL: [&ErrorDef; 84] = [
     &MALFORMED_REQUEST,
     &MALFORMED_JSON,
     &UNKNOWN_FIELD,
@@ -577,6 +579,12 @@ pub static ALL: [&ErrorDef; 78] = [
     &VERSION_NOT_RUN_BEFORE,
     &PACKAGE_INCOMPATIBLE,
     &PACKAGE_EARLY,
+    &RELOCATION_NOT_FOUND,
+    &RELOCATION_OPEN,
+    &RELOCATION_REFUSED,
+    &RELOCATION_PAST,
+    &ALREADY_THERE,
+    &TENANT_MOVED,
 ];
 
 #[cfg(test)]

@@ -78,18 +78,27 @@ async fn drain(global: &Global, id: &str) -> Result<(), Failure> {
                     .target
                     .clone()
                     .unwrap_or_else(|| "nowhere".to_owned()),
+                tenant.relocation.clone().unwrap_or_default(),
                 tenant.reasons.join("\n"),
             ]
         })
         .collect();
-    let header = ["tenant", "tier", "could go to", "because"];
+    let header = ["tenant", "tier", "goes to", "move", "because"];
     print(global.output, &drain, &header, rows)?;
     if drain.remaining == 0 {
         talk(&format!("cell {id} is empty and takes nobody any more"));
         return Ok(());
     }
+    let moving = drain.tenants.iter().filter(|one| one.relocation.is_some());
+    if moving.count() == drain.tenants.len() {
+        talk(&format!(
+            "{} tenants are on their way out; `waangu tenant moves` shows how far they are",
+            drain.remaining
+        ));
+        return Ok(());
+    }
     Err(Failure::refused(format!(
-        "{} tenants remain on {id}; it takes nobody new",
+        "{} tenants remain on {id}, and not all of them can go; it takes nobody new",
         drain.remaining
     )))
 }

@@ -32,6 +32,7 @@ pub(crate) struct Layout<'a> {
     pub(crate) domain: &'a str,
     pub(crate) port: u16,
     pub(crate) name_grace_seconds: i64,
+    pub(crate) move_grace_seconds: i64,
     pub(crate) auto_rollout: bool,
     pub(crate) stock_databases: u32,
 }
@@ -93,6 +94,7 @@ impl Layout<'_> {
             rollouts: RolloutLimits::default(),
             repair_seconds: 3600,
             stock_databases: self.stock_databases,
+            move_grace_seconds: self.move_grace_seconds,
             packages: self.state.path("packages"),
             key_ring: self.keys.ring.clone(),
             public_keys: self.keys.public.clone(),

@@ -44,6 +44,8 @@ mod parts_killed;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
+mod relocation;
+#[cfg(test)]
 mod rush;
 #[cfg(test)]
 mod stock;

@@ -1,0 +1,345 @@
+//! One move, from wherever it stands to its end, or to the next pause.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use serde_json::json;
+use waangu_kernel::{Fault, fault};
+use waangu_registry::{Desired, Figures, Phase, Relocation, Session};
+use waangu_relocation::{Error, Step, undo};
+
+use super::Movers;
+use super::order::Order;
+use super::ride::{Rein, Ride};
+
+/// Pause between two reports of a step on its way.
+const REPORT: Duration = Duration::from_millis(250);
+
+/// Attempts at a move before it is given up. A tenant that is never quiet enough for its pause, or a
+/// cell that comes and goes, has had its chance then.
+const ATTEMPTS: i32 = 10;
+
+/// Longest pause before the next attempt, in seconds.
+const LONGEST_PAUSE: f64 = 60.0;
+
+/// The pause behind the commit point, in seconds: nobody serves the tenant.
+const AT_ONCE: f64 = 0.2;
+
+/// How a look at a move ended.
+enum Stop {
+    /// Over, or to be looked at again when it is due.
+    Now,
+    /// To be given up.
+    Undo,
+}
+
+impl Movers {
+    /// Takes a claimed move as far as it goes now.
+    pub(super) async fn drive(
+        &self,
+        session: &mut Session,
+        moved: Relocation,
+    ) -> Result<(), Fault> {
+        let tx = session.begin().await?;
+        let order = Order::read(&self.reconciler, &tx, &moved).await?;
+        let desired = tx.get_tenant_by_id(moved.tenant).await?.desired;
+        tx.commit().await?;
+        let unwanted = moved.cancel_wanted || desired == Desired::Deleted;
+        if moved.phase == Phase::Queued && unwanted {
+            return end(
+                session,
+                &moved,
+                Phase::Cancelled,
+                "cancelled before it began",
+            )
+            .await;
+        }
+        if !session.hold_shared(&moved, &order.modules()).await? {
+            let text = "an upgrade is at work on tables that it needs";
+            let tx = session.begin().await?;
+            tx.postpone_relocation(moved.id, text, 1.0).await?;
+            return tx.commit().await;
+        }
+        let stop = if moved.phase == Phase::Undoing || unwanted && !moved.phase.is_past_commit() {
+            Stop::Undo
+        } else {
+            self.go(session, &moved, &order).await?
+        };
+        match stop {
+            Stop::Now => Ok(()),
+            Stop::Undo => self.undo(session, &moved, &order).await,
+        }
+    }
+
+    /// Step by step forward.
+    async fn go(
+        &self,
+        session: &mut Session,
+        moved: &Relocation,
+        order: &Order,
+    ) -> Result<Stop, Fault> {
+        if moved.phase == Phase::Queued {
+            step(
+                session,
+                moved,
+                Phase::Copying,
+                "the new place is being made",
+            )
+            .await?;
+        }
+        let mut ride = match Ride::begin(order.request.clone()).await {
+            Ok(ride) => ride,
+            Err(error) => return self.stumble(session, moved, error).await,
+        };
+        loop {
+            let next = match ride.next().await {
+                Ok(next) => next,
+                Err(error) => return self.stumble(session, moved, error).await,
+            };
+            if let ControlFlow::Break(()) = self.announce(session, moved, order, &next).await? {
+                return Ok(Stop::Now);
+            }
+            match watched(session, moved, &mut ride, &next).await? {
+                Watched::Done(Ok(())) => {}
+                Watched::Done(Err(error)) => return self.stumble(session, moved, error).await,
+                Watched::Unwanted => return Ok(Stop::Undo),
+            }
+        }
+    }
+
+    /// Records the phase that a step stands for, before it is done. Behind the fence the registry names
+    /// the new place; a move that is done is closed.
+    async fn announce(
+        &self,
+        session: &mut Session,
+        moved: &Relocation,
+        order: &Order,
+        next: &Step,
+    ) -> Result<ControlFlow<()>, Fault> {
+        match next {
+            Step::Copy => step(session, moved, Phase::Copying, "copying").await?,
+            Step::CutOver => {
+                step(
+                    session,
+                    moved,
+                    Phase::Following,
+                    "copied; following the changes",
+                )
+                .await?;
+            }
+            Step::Open => self.switch(session, moved, order).await?,
+            Step::Finish | Step::Done => {
+                // Once more: whoever opened it may have been killed before that was recorded.
+                self.switch(session, moved, order).await?;
+                step(session, moved, Phase::Finishing, "open at its new place").await?;
+            }
+            Step::Refuse(_) => {}
+        }
+        if *next != Step::Done {
+            return Ok(ControlFlow::Continue(()));
+        }
+        let tx = session.begin().await?;
+        tx.leave_for_cleaning(moved.id, self.grace_seconds).await?;
+        tx.move_on(moved.id, Phase::Done, "it has moved").await?;
+        let detail = json!({
+            "relocation": moved.id, "from": moved.from, "to": moved.to, "why": moved.why,
+        });
+        let who = Some((moved.tenant, &moved.slug));
+        tx.record_audit(&moved.actor, "tenant.moved", who, &detail)
+            .await?;
+        tx.commit().await?;
+        tracing::info!(tenant = %moved.tenant, relocation = %moved.id, "moved");
+        Ok(ControlFlow::Break(()))
+    }
+
+    /// Makes the registry name the new place: place, epoch and tables in one transaction.
+    async fn switch(
+        &self,
+        session: &mut Session,
+        moved: &Relocation,
+        order: &Order,
+    ) -> Result<(), Fault> {
+        let tx = session.begin().await?;
+        tx.switch_placement(moved, &order.tables).await?;
+        tx.move_on(moved.id, Phase::Switching, "fenced; the new place opens")
+            .await?;
+        tx.commit().await
+    }
+
+    /// What a failure means: another try, at once behind the commit point, with growing patience before
+    /// it; or the end.
+    async fn stumble(
+        &self,
+        session: &mut Session,
+        moved: &Relocation,
+        error: Error,
+    ) -> Result<Stop, Fault> {
+        let text = error.to_string();
+        tracing::warn!(tenant = %moved.tenant, relocation = %moved.id, "a move stopped: {text}");
+        self.blame(moved, &error).await;
+        let tx = session.begin().await?;
+        let now = tx.get_relocation(moved.id).await?;
+        let hopeless = matches!(error, Error::Refused(_) | Error::Mismatch { .. })
+            || now.attempts + 1 >= ATTEMPTS && !matches!(error, Error::Busy);
+        if now.phase.is_past_commit() || !hopeless {
+            let pause = match error {
+                _ if now.phase.is_past_commit() => AT_ONCE,
+                Error::Busy => AT_ONCE,
+                _ => 2_f64.powi(now.attempts.min(8)).min(LONGEST_PAUSE),
+            };
+            tx.postpone_relocation(moved.id, &text, pause).await?;
+            tx.commit().await?;
+            return Ok(Stop::Now);
+        }
+        tx.blame_relocation(moved.id, &text).await?;
+        tx.tell_relocation(moved.id, &text).await?;
+        tx.commit().await?;
+        Ok(Stop::Undo)
+    }
+
+    /// Lets the cells' circuits hear of a failure that may be theirs.
+    async fn blame(&self, moved: &Relocation, error: &Error) {
+        let Error::Database(text) = error else { return };
+        for place in [&moved.from, &moved.to] {
+            if let Ok(cell) = self.reconciler.cell(&place.cell) {
+                let failure = fault::DATABASE_UNAVAILABLE
+                    .fault("the cell can't be reached")
+                    .cause(text);
+                self.reconciler.circuits.failed(cell, &failure).await;
+            }
+        }
+    }
+
+    /// Removes all that the move has made. If it is found to be behind the commit point, it goes on.
+    async fn undo(
+        &self,
+        session: &mut Session,
+        moved: &Relocation,
+        order: &Order,
+    ) -> Result<(), Fault> {
+        step(session, moved, Phase::Undoing, "being undone").await?;
+        match undo(&order.request).await {
+            Ok(()) => {}
+            Err(Error::Refused(why)) => {
+                let tx = session.begin().await?;
+                let text = format!("too late to undo it: {why}");
+                tx.move_on(moved.id, Phase::Switching, &text).await?;
+                tx.postpone_relocation(moved.id, &text, 0.0).await?;
+                return tx.commit().await;
+            }
+            Err(error) => {
+                self.blame(moved, &error).await;
+                let tx = session.begin().await?;
+                let now = tx.get_relocation(moved.id).await?;
+                let pause = match error {
+                    Error::Busy => AT_ONCE,
+                    _ => 2_f64.powi(now.attempts.min(5)).min(LONGEST_PAUSE),
+                };
+                tx.postpone_relocation(moved.id, &error.to_string(), pause)
+                    .await?;
+                return tx.commit().await;
+            }
+        }
+        let tx = session.begin().await?;
+        let now = tx.get_relocation(moved.id).await?;
+        let desired = tx.get_tenant_by_id(moved.tenant).await?.desired;
+        drop(tx);
+        if now.cancel_wanted || desired == Desired::Deleted {
+            end(
+                session,
+                moved,
+                Phase::Cancelled,
+                "cancelled; nothing of it is left",
+            )
+            .await
+        } else {
+            end(
+                session,
+                moved,
+                Phase::Failed,
+                "given up; nothing of it is left",
+            )
+            .await
+        }
+    }
+}
+
+/// How a step ended.
+enum Watched {
+    Done(Result<(), Error>),
+    /// Given up, because the move is to be undone.
+    Unwanted,
+}
+
+/// Does one step, and records again and again how far it is.
+async fn watched(
+    session: &mut Session,
+    moved: &Relocation,
+    ride: &mut Ride,
+    next: &Step,
+) -> Result<Watched, Fault> {
+    let rein = ride.rein();
+    let done = {
+        let work = ride.apply(next);
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => break done,
+                () = tokio::time::sleep(REPORT) => {}
+            }
+            if report(session, moved, &rein, None).await? {
+                rein.pull();
+            }
+        }
+    };
+    report(session, moved, &rein, ride.pause_us()).await?;
+    Ok(match done {
+        Err(Error::Cancelled) => Watched::Unwanted,
+        done => Watched::Done(done),
+    })
+}
+
+/// Records how far a move is; says whether it is to be undone.
+async fn report(
+    session: &mut Session,
+    moved: &Relocation,
+    rein: &Rein,
+    pause_us: Option<i64>,
+) -> Result<bool, Fault> {
+    let figures = Figures {
+        pause_us,
+        ..rein.figures()
+    };
+    let tx = session.begin().await?;
+    let unwanted = tx.report_relocation(moved.id, &figures).await?;
+    tx.commit_lazily().await?;
+    Ok(unwanted)
+}
+
+/// Records a phase.
+async fn step(
+    session: &mut Session,
+    moved: &Relocation,
+    phase: Phase,
+    message: &str,
+) -> Result<(), Fault> {
+    let tx = session.begin().await?;
+    tx.move_on(moved.id, phase, message).await?;
+    tx.commit().await
+}
+
+/// Closes a move whose tenant has stayed.
+async fn end(
+    session: &mut Session,
+    moved: &Relocation,
+    phase: Phase,
+    message: &str,
+) -> Result<(), Fault> {
+    let tx = session.begin().await?;
+    tx.move_on(moved.id, phase, message).await?;
+    let detail = json!({ "relocation": moved.id, "end": phase.as_str() });
+    let who = Some((moved.tenant, &moved.slug));
+    tx.record_audit(&moved.actor, "tenant.stayed", who, &detail)
+        .await?;
+    tx.commit().await
+}
