@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 pub struct StartRelocation {
     /// The isolation model: `shared`, `schema` or `dedicated`; the one it has if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub to: Option<String>,
+    pub tier: Option<String>,
     /// The cell; chosen as for a new tenant if not given, its own if that may keep it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cell: Option<String>,

@@ -40,7 +40,7 @@ pub(crate) async fn ask(
     target: Target<'_>,
     key: &str,
 ) -> Result<String, ClientError> {
-    let wish = json!({ "to": target.tier, "cell": target.cell });
+    let wish = json!({ "tier": target.tier, "cell": target.cell });
     let path = format!("/tenants/{slug}/relocations");
     let view: Value = client
         .send_json(Method::POST, &path, &wish, Some(key))

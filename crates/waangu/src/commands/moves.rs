@@ -24,7 +24,7 @@ pub(crate) async fn start(global: &Global, wish: TenantMove) -> Result<(), Failu
     let client = admin(global)?;
     let path = format!("/tenants/{}/relocations", segment(&wish.slug)?);
     let body = StartRelocation {
-        to: wish.to,
+        tier: wish.to,
         cell: wish.cell,
         region: wish.region,
         back: wish.back,

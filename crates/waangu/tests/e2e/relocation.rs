@@ -155,7 +155,7 @@ async fn a_tenant_moves_through_all_tiers_while_its_people_work() {
     let neighbour = Ledger::open(&platform, "stayer").await;
     let journey = async {
         for tier in ["schema", "dedicated", "shared"] {
-            let end = moved(&platform, "mover", json!({ "to": tier })).await;
+            let end = moved(&platform, "mover", json!({ "tier": tier })).await;
             assert_eq!(end["to"]["tier"], tier);
             let place = placement(&platform, "mover").await;
             assert_eq!(place["tier"], tier, "{place}");
@@ -178,7 +178,7 @@ async fn moves_are_checked_cancelled_and_taken_back() {
     let ledger = Ledger::open(&platform, "mover").await;
     ledger.write(40).await;
 
-    let wish = json!({ "to": "dedicated", "dry_run": true });
+    let wish = json!({ "tier": "dedicated", "dry_run": true });
     let plan = platform
         .operate("POST", &path("mover"), Some(&wish))
         .await
@@ -195,13 +195,13 @@ async fn moves_are_checked_cancelled_and_taken_back() {
     assert!(plan["total_bytes"].as_i64().unwrap() > 0, "{plan:#}");
 
     for (wish, code, field) in [
-        (json!({ "to": "castle" }), "tier-unknown", "to"),
-        (json!({ "to": "shared" }), "already-there", ""),
+        (json!({ "tier": "castle" }), "tier-unknown", "tier"),
+        (json!({ "tier": "shared" }), "already-there", ""),
         (json!({ "cell": "nowhere" }), "cell-not-found", "cell"),
         (json!({ "region": "nowhere" }), "no-placement", "region"),
         (json!({ "back": true }), "relocation-not-found", "back"),
         (
-            json!({ "to": "schema", "max_pause_ms": 1 }),
+            json!({ "tier": "schema", "max_pause_ms": 1 }),
             "invalid-field",
             "max_pause_ms",
         ),
@@ -213,10 +213,14 @@ async fn moves_are_checked_cancelled_and_taken_back() {
     }
 
     // So slow that it can be caught.
-    let wish = json!({ "to": "schema", "rate": 1024, "why": "a test" });
+    let wish = json!({ "tier": "schema", "rate": 1024, "why": "a test" });
     let slow = begin(&platform, "mover", wish).await;
     let second = platform
-        .operate("POST", &path("mover"), Some(&json!({ "to": "dedicated" })))
+        .operate(
+            "POST",
+            &path("mover"),
+            Some(&json!({ "tier": "dedicated" })),
+        )
         .await;
     assert_eq!(second.problem().1, "relocation-open");
     let caught = format!("{slow}/cancel");
@@ -228,7 +232,7 @@ async fn moves_are_checked_cancelled_and_taken_back() {
     assert_eq!(late.problem().1, "relocation-past");
     ledger.write(5).await;
 
-    moved(&platform, "mover", json!({ "to": "dedicated" })).await;
+    moved(&platform, "mover", json!({ "tier": "dedicated" })).await;
     let back = platform.cli(&["tenant", "move", "mover", "--back"]).await;
     // The grace time is a second here: it may be over.
     if back.code == Some(0) {
@@ -249,7 +253,7 @@ async fn a_move_survives_the_death_of_the_control_plane() {
     ledger.write(30).await;
     let kills = async {
         for (tier, pause) in [("schema", 60), ("shared", 250), ("dedicated", 600)] {
-            let path = begin(&platform, "mover", json!({ "to": tier })).await;
+            let path = begin(&platform, "mover", json!({ "tier": tier })).await;
             tokio::time::sleep(Duration::from_millis(pause)).await;
             if let Some(control) = platform.control() {
                 control.signal(Signal::KILL);

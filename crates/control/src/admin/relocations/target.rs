@@ -39,16 +39,16 @@ impl Wish {
         if body.rate.is_some_and(|rate| rate < 1024) {
             return Err(invalid("the rate is at least 1,024 bytes a second", "rate"));
         }
-        let placed = body.to.is_some() || body.cell.is_some() || body.region.is_some();
+        let placed = body.tier.is_some() || body.cell.is_some() || body.region.is_some();
         if body.back && placed {
             return Err(invalid("the way back names no other place", "back"));
         }
-        let tier = body.to.as_deref().map(str::parse).transpose();
+        let tier = body.tier.as_deref().map(str::parse).transpose();
         let cell = body.cell.as_deref().map(str::parse).transpose();
         let region = body.region.as_deref().map(str::parse).transpose();
         let why = body.why.map(check_name).transpose();
         Ok(Self {
-            tier: tier.map_err(|fault: Fault| fault.field("to"))?,
+            tier: tier.map_err(|fault: Fault| fault.field("tier"))?,
             cell: cell.map_err(|fault: Fault| fault.field("cell"))?,
             region: region.map_err(|fault: Fault| fault.field("region"))?,
             back: body.back,
@@ -178,7 +178,7 @@ impl Wish {
         let field = match (&self.cell, &self.region) {
             (Some(_), _) => "cell",
             (None, Some(_)) => "region",
-            (None, None) => "to",
+            (None, None) => "tier",
         };
         Err(fault::NO_PLACEMENT
             .fault(format!("no cell may take the tenant: {why}"))
