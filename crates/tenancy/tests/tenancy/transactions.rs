@@ -193,3 +193,39 @@ async fn request(
         }
     }
 }
+
+/// A report that PostgreSQL splits over several processes must not fail there, nor show more: each of
+/// them takes over the seal, which the module's login could not set.
+#[tokio::test]
+async fn workers_of_a_parallel_query_see_one_tenant() {
+    let one = Home::new(Tier::Schema).await;
+    let two = one.neighbour().await;
+    let fill = "insert into product (id, name) select n, 'many' from generate_series(1, 2000) n";
+    for home in [&one, &two] {
+        let mut tx = home.write().await;
+        tx.execute(fill, &[]).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+    let mut tx = one.begin(Access::Read).await.unwrap();
+    for setting in [
+        "parallel_setup_cost = 0",
+        "parallel_tuple_cost = 0",
+        "min_parallel_table_scan_size = 0",
+        "enable_indexscan = off",
+        "enable_indexonlyscan = off",
+        "enable_bitmapscan = off",
+    ] {
+        let set = format!("set local {setting}");
+        tx.execute(&set, &[]).await.unwrap();
+    }
+    let count = "select count(*) from product where name <> 'none'";
+    let plan = format!("explain (analyze) {count}");
+    let plan = tx.query(&plan, &[]).await.unwrap();
+    let plan: Vec<String> = plan.iter().map(|row| row.get(0)).collect();
+    assert!(
+        plan.iter().any(|line| line.contains("Workers Planned")),
+        "{plan:#?}"
+    );
+    let rows = tx.query(count, &[]).await.unwrap();
+    assert_eq!(rows[0].get::<_, i64>(0), 2000);
+}
