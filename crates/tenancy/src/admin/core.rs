@@ -20,7 +20,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use deadpool_postgres::{Object, Transaction};
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{StreamExt as _, stream};
 use tokio_postgres::error::SqlState;
 use waangu_identity::ContextKey;
 use waangu_kernel::placement::SHARED_DATABASE;
@@ -28,7 +28,7 @@ use waangu_kernel::{Fault, fault};
 
 use super::package::literal;
 use super::{CORE, CellAdmin, PREPARE, PROTECT, TEMPLATE_DATABASE, column, database_closed};
-use crate::error::{from_driver, sql_state};
+use crate::error::{from_driver, is_unreachable, sql_state};
 
 mod mark;
 
@@ -73,8 +73,16 @@ impl CellAdmin {
             !mark.as_ref().is_some_and(current)
         };
         if is_behind(&self.mark(TEMPLATE_DATABASE).await?) {
-            self.refresh_template(admin, &told).await?;
+            let open = format!("alter database {TEMPLATE_DATABASE} with allow_connections true");
+            admin.batch_execute(&open).await.map_err(from_driver)?;
+            self.refresh(TEMPLATE_DATABASE, None, Some(&told), true)
+                .await?;
         }
+        // Only superusers get in meanwhile. Whoever opened it may have been killed.
+        let close = format!(
+            "alter database {TEMPLATE_DATABASE} with is_template true allow_connections false"
+        );
+        admin.batch_execute(&close).await.map_err(from_driver)?;
         self.ensure_database(SHARED_DATABASE).await?;
         self.visit_all(admin, is_behind, Some(&told)).await
     }
@@ -102,22 +110,21 @@ impl CellAdmin {
     ) -> Result<(), Fault> {
         let marks = self.list_marks().await?;
         let behind = marks.into_iter().filter(|(_, mark)| is_behind(mark));
-        stream::iter(behind)
-            .map(async |(database, mark)| {
-                let done = self.refresh_patiently(&database, mark, told).await;
-                // A tenant may have been deleted meanwhile.
-                if done.is_err() && database_closed(admin, &database).await?.is_some() {
-                    return done;
-                }
-                Ok(())
-            })
-            .buffer_unordered(AT_ONCE)
-            .try_collect()
-            .await
+        let visits = stream::iter(behind).map(async |(database, mark)| {
+            let done = self.refresh_patiently(&database, mark, told).await;
+            // A tenant may have been deleted meanwhile.
+            if done.is_err() && database_closed(admin, &database).await?.is_some() {
+                return done;
+            }
+            Ok(())
+        });
+        // One that is broken holds no other up.
+        let done: Vec<_> = visits.buffer_unordered(AT_ONCE).collect().await;
+        done.into_iter().collect()
     }
 
-    /// Tries a few times; a database whose tenants are too busy is left for the next look, unless keys
-    /// must be told.
+    /// Tries a few times. A database whose tenants are too busy, or that somebody has broken, is left for
+    /// the next look; keys are told there all the same.
     async fn refresh_patiently(
         &self,
         database: &str,
@@ -131,6 +138,15 @@ impl CellAdmin {
                     tracing::info!(database, attempt, "no pause for a newer helper schema yet");
                     tokio::time::sleep(PAUSE).await;
                 }
+                Err(failure) if told.is_some() && !is_unreachable(&failure) => {
+                    let why = failure.operator_cause();
+                    tracing::error!(
+                        database,
+                        why,
+                        "the helper schema can't be brought up to date"
+                    );
+                    break;
+                }
                 done => return done,
             }
         }
@@ -138,16 +154,6 @@ impl CellAdmin {
             Some(_) => self.refresh(database, mark.as_ref(), told, false).await,
             None => Ok(()),
         }
-    }
-
-    /// The template is opened for a moment; only superusers get in.
-    async fn refresh_template(&self, admin: &Object, told: &Told<'_>) -> Result<(), Fault> {
-        let name = TEMPLATE_DATABASE;
-        let open = format!("alter database {name} with allow_connections true");
-        admin.batch_execute(&open).await.map_err(from_driver)?;
-        self.refresh(name, None, Some(told), true).await?;
-        let close = format!("alter database {name} with is_template true allow_connections false");
-        admin.batch_execute(&close).await.map_err(from_driver)
     }
 
     /// One visit, one transaction: the helper schema if it is behind and `schema` says so, and the keys.

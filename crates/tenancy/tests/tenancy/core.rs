@@ -244,6 +244,30 @@ async fn a_busy_database_is_left_for_the_next_look() {
     is_sound(&client).await;
 }
 
+/// One client's database that somebody has broken by hand must keep neither the platform from starting nor
+/// the others on yesterday's version.
+#[tokio::test]
+async fn a_broken_database_holds_nobody_up() {
+    let broken = home(private_cell().await, Tier::Dedicated).await;
+    let client = make_older(&broken).await;
+    let sql = "alter table waangu.home rename to moved_by_hand";
+    client.batch_execute(sql).await.unwrap();
+    let (tenant, placement) = broken.cell.tenant(Tier::Dedicated);
+    let sound = Home {
+        cell: broken.cell,
+        tenant,
+        placement,
+        pools: broken.pools,
+    };
+    sound.provision().await.unwrap();
+    let neighbour = make_older(&sound).await;
+    prepare(&sound).await;
+    is_sound(&neighbour).await;
+    assert_eq!(version(&client).await, 1);
+    let told = sound.cell.admin.catch_up().await.expect_err("it is told");
+    assert!(format!("{told:?}").contains("waangu.home"), "{told:?}");
+}
+
 /// A control plane may be killed at any moment of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_dies_on_the_way_has_done_nothing() {
