@@ -8,7 +8,7 @@
 //! Invariants: one process looks at a time; a cell that does not answer keeps its last figures, and
 //! nobody else waits for it; a proposal that is made or taken back is in the audit log.
 //!
-//! Left out: acting. Nothing is moved from here.
+//! Left out: acting. Nothing is moved from here; an operator asks for the relocation.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

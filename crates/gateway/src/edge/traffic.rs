@@ -77,3 +77,24 @@ impl Reporter {
 fn late() -> Fault {
     fault::DATABASE_UNAVAILABLE.fault("the control database did not answer in time")
 }
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    /// A module that talks nonsense must not fail requests, nor make one tenant look like thousands.
+    #[test]
+    fn what_a_module_says_is_bounded() {
+        let said = |text: &'static str| {
+            let value = HeaderValue::from_static(text);
+            let name = http::HeaderName::from_static(SPENT_HEADER);
+            spent(&HeaderMap::from_iter([(name, value)]))
+        };
+        assert_eq!(said("1500"), 1_500);
+        assert_eq!(said("18446744073709551615"), MOST);
+        assert_eq!([said("-1"), said("1.5"), said("")], [0; 3]);
+        assert_eq!(spent(&HeaderMap::new()), 0);
+    }
+}

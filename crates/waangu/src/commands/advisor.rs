@@ -95,6 +95,7 @@ fn one(global: &Global, view: &TenantAdvice) -> Result<(), Failure> {
     for advice in &view.items {
         let mut lines = proposal(advice);
         lines.extend(advice.reasons.clone());
+        lines.extend(follow(advice));
         rows.push(vec!["advice".to_owned(), lines.join("\n")]);
     }
     print(global.output, view, &["", "value"], rows)
@@ -112,6 +113,18 @@ fn proposal(advice: &AdviceView) -> Vec<String> {
         advice.evidence.join("\n"),
         format!("{} since {}", advice.state, advice.since),
     ]
+}
+
+/// The command that does what is proposed.
+fn follow(advice: &AdviceView) -> Option<String> {
+    let cell = advice.cell.as_ref()?;
+    let cell = (*cell != advice.cell_now).then(|| format!(" --cell {cell}"));
+    Some(format!(
+        "to follow it: waangu tenant move {} --to {}{}",
+        advice.tenant,
+        advice.tier,
+        cell.unwrap_or_default()
+    ))
 }
 
 fn figure(figure: &FigureView) -> String {
@@ -135,6 +148,8 @@ fn told(round: &AdvisorRoundView) -> String {
         text.push_str("; not measured: ");
         text.push_str(error);
     }
-    text.push_str("\nnothing is moved by itself: a proposal is for an operator to follow");
+    text.push_str(
+        "\nnothing is moved by itself: follow a proposal with `waangu tenant move SLUG --to TIER`",
+    );
     text
 }

@@ -109,6 +109,10 @@ async fn who_outgrows_its_place_gets_a_proposal_with_evidence() {
         ran.stdout.contains("300 rows; tier schema from 200 on"),
         "{ran:?}"
     );
+    assert!(
+        ran.stdout.contains("waangu tenant move busy --to schema"),
+        "{ran:?}"
+    );
     let ran = platform.cli(&["advisor", "nobody"]).await;
     assert_eq!(ran.code, Some(4), "{ran:?}");
 
@@ -118,11 +122,11 @@ async fn who_outgrows_its_place_gets_a_proposal_with_evidence() {
     profiles.retain(|profile| profile["id"] == "sme");
     profiles[0]["tier"] = json!("dedicated");
     world(&platform, json!({ "profiles": profiles })).await;
-    // And the bound is raised: the proposal is taken back.
-    let mut raised = threshold(1_000_000);
-    raised["thresholds"][0]["requests_per_minute"] = json!(1_000_000);
-    raised["thresholds"][0]["database_ms_per_minute"] = json!(1_000_000);
-    world(&platform, raised).await;
+    // And the busy one moves as proposed: nothing is left to say.
+    let ran = platform
+        .cli(&["tenant", "move", "busy", "--to", "schema"])
+        .await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
     let view = look(&platform).await;
     let advice = advised(&view, "bank").unwrap_or_else(|| panic!("{view}"));
     assert_eq!(
