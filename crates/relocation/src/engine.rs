@@ -197,7 +197,12 @@ impl Relocation {
                 self.cut_over().await
             }
             Step::Open => self.open().await,
-            Step::Finish => self.finish().await,
+            Step::Finish => {
+                let sql = "delete from waangu_relocation.evidence where tenant_id = $1";
+                let number = self.request.tenant.number();
+                self.reader.execute(sql, &[&number]).await?;
+                self.finish().await
+            }
             Step::Done => Ok(()),
             Step::Refuse(why) => Err(Error::Refused((*why).to_owned())),
         };

@@ -65,6 +65,7 @@ pub(super) const NOTES: &str = "begin; select pg_advisory_xact_lock(-6, 0);
       , target_row text
       , found_at timestamptz not null default clock_timestamp()
     );
+    delete from waangu_relocation.evidence where found_at < now() - interval '30 days';
     commit";
 
 pub(super) fn prefix(tenant: TenantId) -> String {

@@ -61,8 +61,8 @@ async fn an_aborted_move_leaves_nothing_and_a_sweep_finds_orphans() {
     assert!(matches!(second, Err(Error::Busy)), "one worker at a time");
     assert_eq!(
         debris(&config).await.expect("look").len(),
-        2,
-        "slot and publication"
+        3,
+        "slot, publication, copy"
     );
     let kept = sweep(&config, &[tenant.tenant]).await.expect("sweep");
     assert!(kept.is_empty(), "a living move is left alone: {kept:?}");
@@ -87,7 +87,10 @@ async fn an_aborted_move_leaves_nothing_and_a_sweep_finds_orphans() {
         .expect("copy");
     drop(relocation);
     let swept = sweep(&config, &[]).await.expect("sweep");
-    assert_eq!(swept.len(), 2, "{swept:?}");
+    assert_eq!(swept.len(), 3, "{swept:?}");
+    let row = superuser.query_one(sql, &[&database]).await;
+    let left: i64 = row.expect("count databases").get(0);
+    assert_eq!(left, 0, "nobody is at home in the swept database");
     assert!(debris(&config).await.expect("look").is_empty());
     run(tenant.request(to))
         .await

@@ -3,7 +3,7 @@
 
 use tokio::time::Instant;
 use waangu_relocation::{Relocation, Step};
-use waangu_testkit::{Tier, private_cell};
+use waangu_testkit::{Tier, connect, private_cell};
 
 use crate::support::{Spot, Traveller};
 
@@ -52,4 +52,55 @@ async fn changes_are_applied_faster_than_a_tenant_writes() {
         progress.pause, progress.tries
     );
     assert_eq!(progress.changes, 80_000);
+}
+
+/// Says how long a whole move of an idle tenant takes, beside `pg_dump | psql` of its database.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement; needs pg_dump and psql in the path"]
+async fn a_move_takes_no_longer_than_twice_a_dump() {
+    let (a, b) = (private_cell().await, private_cell().await);
+    let table = "create table x (tenant_id bigint not null, id bigint, v text, n bigint, at timestamptz default now(), primary key (tenant_id, id));
+                 create index x_n on x (tenant_id, n); create index x_v on x (tenant_id, v)";
+    let tenant = Traveller::settle(Spot(&a, Tier::Dedicated), table).await;
+    let number = tenant.tenant.number();
+    let superuser = tenant.superuser().await;
+    let rows = format!(
+        "insert into stock.x select {number}, g, repeat(md5(g::text), 6), g::bigint * 7919 % 1000003 from generate_series(1, 400000) g"
+    );
+    superuser.batch_execute(&rows).await.expect("rows");
+    superuser
+        .batch_execute("vacuum analyze")
+        .await
+        .expect("vacuum");
+    let database = tenant.placement.database(tenant.tenant);
+    let empty = connect(&b.superuser_dsn("postgres"))
+        .await
+        .expect("connect");
+    empty
+        .batch_execute("create database dumped template template0")
+        .await
+        .expect("a database");
+    let begun = Instant::now();
+    let script = format!(
+        "pg_dump '{}' -n stock --no-owner --no-acl | psql -q -v ON_ERROR_STOP=0 '{}' > /dev/null 2>&1",
+        a.superuser_dsn(&database),
+        b.superuser_dsn("dumped")
+    );
+    let status = tokio::process::Command::new("sh")
+        .args(["-c", &script])
+        .status()
+        .await;
+    let (dumped, status) = (begun.elapsed(), status.expect("run the pipe"));
+    let begun = Instant::now();
+    let relocation = crate::support::run(tenant.request(Spot(&b, Tier::Schema)))
+        .await
+        .expect("a move");
+    let told = relocation.progress().borrow().clone();
+    println!(
+        "pg_dump | psql {dumped:?} ({status}); move {:?}; {} rows, {} bytes, pause {:?}",
+        begun.elapsed(),
+        told.rows,
+        told.bytes,
+        told.pause
+    );
 }
