@@ -121,6 +121,8 @@ impl Config {
             ("wal_level", "logical"),
             ("max_wal_senders", "20"),
             ("max_replication_slots", "20"),
+            // A slot that nobody reads any more must not fill the disk.
+            ("max_slot_wal_keep_size", "4GB"),
             ("jit", "off"),
             ("timezone", "UTC"),
             ("log_timezone", "UTC"),
