@@ -20,6 +20,7 @@ use crate::circuits::Circuits;
 use crate::config::{CellSecrets, Config};
 use crate::fleet;
 use crate::keys::{Keeper, unusable};
+use crate::moves::Moves;
 use crate::packages::{self, Packages};
 use crate::reconcile::Reconciler;
 use crate::repair;
@@ -194,7 +195,7 @@ pub async fn serve(
         fleet: Notify::new(),
         repair: Notify::new(),
         stock: Notify::new(),
-        progress: Notify::new(),
+        progress: Moves::new(),
     });
     let conductor = fleet::Conductor::new(Arc::clone(&reconciler), &config);
     let app = Arc::new(App {
