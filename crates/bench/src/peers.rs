@@ -12,6 +12,7 @@ pub(crate) mod django;
 pub(crate) mod ledger20;
 pub(crate) mod python;
 pub(crate) mod server;
+pub(crate) mod tryton;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;

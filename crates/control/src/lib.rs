@@ -20,6 +20,7 @@ mod fleet;
 mod housekeeping;
 mod keys;
 mod login;
+mod moves;
 mod packages;
 mod placement;
 mod promotion;

@@ -19,6 +19,7 @@ use waangu_tenancy::admin::Place;
 use waangu_tenancy::{CellAdmin, HomeState, ModulePackage};
 
 use crate::circuits::Circuits;
+use crate::moves::{Moves, Reached};
 use crate::packages::Packages;
 
 pub(crate) mod plan;
@@ -52,7 +53,7 @@ pub(crate) struct Reconciler {
     /// Told when a tenant is to be moved.
     pub(crate) moves: Notify,
     /// Told when an operation has moved on.
-    pub(crate) progress: Notify,
+    pub(crate) progress: Moves,
 }
 
 impl Reconciler {
@@ -103,8 +104,8 @@ impl Reconciler {
             tracing::warn!(%tenant, cause = failure.operator_cause(), "not reconciled: {failure}");
             self.fail(session, tenant, &failure).await?;
         }
+        self.progress.tell(tenant, Reached::End);
         session.release(claim).await?;
-        self.progress.notify_waiters();
         Ok(true)
     }
 
@@ -229,17 +230,15 @@ impl Reconciler {
 
     async fn report(
         &self,
-        session: &mut Session,
+        session: &Session,
         tenant: &Tenant,
         step: &Step,
         percent: i32,
     ) -> Result<(), Fault> {
-        let text = step.describe();
-        let tx = session.begin().await?;
-        tx.report_progress(tenant.id, tenant.generation, &text, percent, &text)
+        session
+            .report_step(tenant.id, tenant.generation, &step.describe(), percent)
             .await?;
-        tx.commit_lazily().await?;
-        self.progress.notify_waiters();
+        self.progress.tell(tenant.id, Reached::Step);
         Ok(())
     }
 

@@ -21,6 +21,7 @@ use crate::circuits::Circuits;
 use crate::config::{CellSecrets, Config};
 use crate::fleet;
 use crate::keys::{Keeper, unusable};
+use crate::moves::Moves;
 use crate::packages::{self, Packages};
 use crate::reconcile::Reconciler;
 use crate::relocation::Movers;
@@ -202,7 +203,7 @@ pub async fn serve(
         repair: Notify::new(),
         stock: Notify::new(),
         moves: Notify::new(),
-        progress: Notify::new(),
+        progress: Moves::new(),
     });
     let conductor = fleet::Conductor::new(Arc::clone(&reconciler), &config);
     let advisor = Arc::new(Advisor::new(

@@ -91,6 +91,17 @@ impl Session {
         })
     }
 
+    /// Runs one statement, which is a transaction of its own.
+    pub(crate) async fn rows(
+        &self,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, Fault> {
+        let client = self.client()?;
+        let statement = client.prepare_cached(sql).await.map_err(from_driver)?;
+        client.query(&statement, params).await.map_err(from_driver)
+    }
+
     pub(crate) fn client(&self) -> Result<&Object, Fault> {
         self.client.as_ref().ok_or_else(ended)
     }

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 use waangu_kernel::{Fault, Slug, UserId, Username, fault};
 
-use crate::db::{Tx, column, parsed};
+use crate::db::{Session, Tx, column, parsed};
 
 /// Failed sign-ins that cost nothing; each one after doubles the pause.
 const FREE_FAILURES: i32 = 5;
@@ -63,6 +63,19 @@ pub struct StoredReply {
     pub location: Option<String>,
     /// Body.
     pub body: serde_json::Value,
+}
+
+impl Session {
+    /// The operator that a token belongs to.
+    ///
+    /// # Errors
+    /// `database-unavailable`.
+    pub async fn get_operator(&self, token_sha256: &str) -> Result<Option<String>, Fault> {
+        let sql = "select name from registry.operator_token where token_sha256 = $1";
+        let rows = self.rows(sql, &[&token_sha256]).await?;
+        let name = rows.first().map(|row| column(row, "name"));
+        name.transpose()
+    }
 }
 
 impl Tx<'_> {
@@ -204,18 +217,6 @@ impl Tx<'_> {
         let sql = "insert into registry.operator_token values ($1, $2)
                    on conflict (name) do update set token_sha256 = excluded.token_sha256";
         self.execute(sql, &[&token_sha256, &name]).await.map(drop)
-    }
-
-    /// The operator that a token belongs to.
-    ///
-    /// # Errors
-    /// `database-unavailable`.
-    pub async fn get_operator(&self, token_sha256: &str) -> Result<Option<String>, Fault> {
-        let sql = "select name from registry.operator_token where token_sha256 = $1";
-        self.row(sql, &[&token_sha256])
-            .await?
-            .map(|row| column(&row, "name"))
-            .transpose()
     }
 
     /// Reserves an idempotency key, or returns the reply of the first time. A second request with

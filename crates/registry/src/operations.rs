@@ -10,7 +10,7 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 use waangu_kernel::{Fault, OperationId, Slug, TenantId, fault};
 
-use crate::db::{Tx, column, internal, parsed};
+use crate::db::{Session, Tx, column, internal, parsed};
 
 /// Where an operation stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +60,8 @@ pub struct Operation {
     pub id: OperationId,
     /// The tenant it changes.
     pub tenant: Slug,
+    /// That tenant's number.
+    pub tenant_id: TenantId,
     /// `create`, `update`, `suspend`, `resume`, `delete`, `module`.
     pub kind: String,
     /// Where it stands.
@@ -91,6 +93,62 @@ pub struct OperationEvent {
     pub message: String,
 }
 
+/// Takes the tenant's open operations to a step.
+const REPORT: &str = "
+with open as (
+    update registry.operation
+       set status = 'running'
+         , step = $3
+         , percent = greatest(percent, $4)
+     where tenant_id = $1
+       and generation <= $2
+       and status in ('pending', 'running')
+    returning id
+)
+insert into registry.operation_event (operation_id, seq, step, percent, message)
+select id
+     , 1 + (select count(*)::integer from registry.operation_event e
+             where e.operation_id = open.id)
+     , $3, $4, $5
+  from open";
+
+const ONE: &str = "
+select o.*, t.slug
+  from registry.operation o
+  join registry.tenant t on t.id = o.tenant_id
+ where o.id = $1";
+
+impl Session {
+    /// As [`Tx::get_operation`], in one round trip.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn get_operation(&self, id: OperationId) -> Result<Operation, Fault> {
+        found(&self.rows(ONE, &[&id.uuid()]).await?, id)
+    }
+
+    /// As [`Tx::report_progress`], in a transaction of its own that does not wait for the disk: a report
+    /// may be lost in a crash of the server, but never half-written.
+    ///
+    /// # Errors
+    /// `database-unavailable`.
+    pub async fn report_step(
+        &self,
+        tenant: TenantId,
+        generation: i64,
+        step: &str,
+        percent: i32,
+    ) -> Result<(), Fault> {
+        let sql = format!("{REPORT} where set_config('synchronous_commit', 'off', true) = 'off'");
+        self.rows(
+            &sql,
+            &[&tenant.number(), &generation, &step, &percent, &step],
+        )
+        .await
+        .map(drop)
+    }
+}
+
 impl Tx<'_> {
     /// Opens an operation for a generation of a tenant.
     ///
@@ -115,14 +173,7 @@ impl Tx<'_> {
     /// # Errors
     /// `operation-not-found`; `database-unavailable`.
     pub async fn get_operation(&self, id: OperationId) -> Result<Operation, Fault> {
-        let sql = "select o.*, t.slug from registry.operation o
-                     join registry.tenant t on t.id = o.tenant_id
-                    where o.id = $1";
-        let row = self.row(sql, &[&id.uuid()]).await?;
-        row.as_ref()
-            .map(operation_from)
-            .transpose()?
-            .ok_or_else(|| fault::OPERATION_NOT_FOUND.fault(format!("there is no operation {id}")))
+        found(&self.rows(ONE, &[&id.uuid()]).await?, id)
     }
 
     /// The events of an operation after number `after`.
@@ -163,24 +214,8 @@ impl Tx<'_> {
         percent: i32,
         message: &str,
     ) -> Result<(), Fault> {
-        let sql = "with open as (
-                       update registry.operation
-                          set status = 'running'
-                            , step = $3
-                            , percent = greatest(percent, $4)
-                        where tenant_id = $1
-                          and generation <= $2
-                          and status in ('pending', 'running')
-                       returning id
-                   )
-                   insert into registry.operation_event (operation_id, seq, step, percent, message)
-                   select id
-                        , 1 + (select count(*)::integer from registry.operation_event e
-                                where e.operation_id = open.id)
-                        , $3, $4, $5
-                     from open";
         self.execute(
-            sql,
+            REPORT,
             &[&tenant.number(), &generation, &step, &percent, &message],
         )
         .await
@@ -222,11 +257,19 @@ impl Tx<'_> {
     }
 }
 
+fn found(rows: &[Row], id: OperationId) -> Result<Operation, Fault> {
+    let row = rows
+        .first()
+        .ok_or_else(|| fault::OPERATION_NOT_FOUND.fault(format!("there is no operation `{id}`")))?;
+    operation_from(row)
+}
+
 fn operation_from(row: &Row) -> Result<Operation, Fault> {
     let id: Uuid = column(row, "id")?;
     Ok(Operation {
         id: OperationId::from_uuid(id),
         tenant: parsed(row, "slug")?,
+        tenant_id: TenantId::new(column(row, "tenant_id")?)?,
         kind: column(row, "kind")?,
         status: parsed(row, "status")?,
         step: column(row, "step")?,

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio_postgres::{
-    AsyncMessage, Client, Config, Connection, NoTls, Row, Socket, tls::NoTlsStream,
+    AsyncMessage, Client, Config, Connection, NoTls, Row, Socket, Statement, tls::NoTlsStream,
 };
 use waangu_kernel::entitlement::Values;
 use waangu_kernel::{
@@ -66,8 +66,33 @@ pub enum RouteChange {
 /// A reader of changes. It reconnects by being made anew; the first read after that is everything.
 pub struct Feed {
     client: Client,
+    queries: Queries,
     wake: mpsc::Receiver<()>,
     since: i64,
+}
+
+/// What is asked at each change. A new version of the control database may make them fail: then the
+/// reader makes a new feed.
+struct Queries {
+    horizon: Statement,
+    routes: Statement,
+    modules: Statement,
+    sets: Statement,
+}
+
+impl Queries {
+    async fn prepare(client: &Client) -> Result<Self, Fault> {
+        let prepare = async |sql: &str| client.prepare(sql).await.map_err(from_driver);
+        Ok(Self {
+            horizon: prepare(
+                "select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as horizon",
+            )
+            .await?,
+            routes: prepare("select * from registry.tenant_route where changed_xid >= $1").await?,
+            modules: prepare("select manifest from registry.module order by id").await?,
+            sets: prepare("select * from registry.entitlement_set").await?,
+        })
+    }
 }
 
 impl Feed {
@@ -90,6 +115,7 @@ impl Feed {
             .await
             .map_err(from_driver)?;
         Ok(Self {
+            queries: Queries::prepare(&client).await?,
             client,
             wake,
             since: 0,
@@ -113,17 +139,15 @@ impl Feed {
     /// # Errors
     /// `database-unavailable`; then make a new feed.
     pub async fn read(&mut self) -> Result<Vec<RouteChange>, Fault> {
-        let horizon = "select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as horizon";
         let row = self
             .client
-            .query_one(horizon, &[])
+            .query_one(&self.queries.horizon, &[])
             .await
             .map_err(from_driver)?;
         let horizon: i64 = column(&row, "horizon")?;
-        let sql = "select * from registry.tenant_route where changed_xid >= $1";
         let rows = self
             .client
-            .query(sql, &[&self.since])
+            .query(&self.queries.routes, &[&self.since])
             .await
             .map_err(from_driver)?;
         let changes = rows.iter().map(change_from).collect::<Result<_, _>>()?;
@@ -136,8 +160,8 @@ impl Feed {
     /// # Errors
     /// `database-unavailable`.
     pub async fn modules(&self) -> Result<Vec<StoredModule>, Fault> {
-        let sql = "select manifest from registry.module order by id";
-        let rows = self.client.query(sql, &[]).await.map_err(from_driver)?;
+        let rows = self.client.query(&self.queries.modules, &[]).await;
+        let rows = rows.map_err(from_driver)?;
         rows.iter().map(module_from).collect()
     }
 
@@ -146,8 +170,8 @@ impl Feed {
     /// # Errors
     /// `database-unavailable`.
     pub async fn sets(&self) -> Result<Sets, Fault> {
-        let sql = "select * from registry.entitlement_set";
-        let rows = self.client.query(sql, &[]).await.map_err(from_driver)?;
+        let rows = self.client.query(&self.queries.sets, &[]).await;
+        let rows = rows.map_err(from_driver)?;
         sets_from(&rows)
     }
 }

@@ -7,7 +7,7 @@
 
 use waangu_kernel::{CellId, Fault, ModuleId, TenantId};
 
-use crate::db::{Session, Tx, column, from_driver};
+use crate::db::{Session, Tx, column};
 use crate::operations::OperationStatus;
 use crate::tenants::State;
 
@@ -66,27 +66,20 @@ impl Session {
         self.claims.push(UNKNOWN);
         let mut seen = mine;
         loop {
-            let row = self
-                .client()?
-                .query_opt(TAKE, &[&seen, &not_in])
-                .await
-                .map_err(from_driver)?;
-            let Some(row) = row else {
+            let rows = self.rows(TAKE, &[&seen, &not_in]).await?;
+            let Some(row) = rows.first() else {
                 self.claims.retain(|held| *held != UNKNOWN);
                 return Ok(None);
             };
-            let number: i64 = column(&row, "id")?;
+            let number: i64 = column(row, "id")?;
             let claim = Claim {
                 tenant: TenantId::new(number)?,
             };
             self.claims.push(number);
             // Looked at again: it may have been finished between the look and the lock.
-            let row = self
-                .client()?
-                .query_one(DUE, &[&number])
-                .await
-                .map_err(from_driver)?;
-            if column::<bool>(&row, "due")? {
+            let rows = self.rows(DUE, &[&number]).await?;
+            let due = rows.first().map(|row| column::<bool>(row, "due"));
+            if due.transpose()? == Some(true) {
                 self.claims.retain(|held| *held != UNKNOWN);
                 return Ok(Some(claim));
             }
@@ -102,10 +95,7 @@ impl Session {
     pub async fn release(&mut self, claim: Claim) -> Result<(), Fault> {
         let number = claim.tenant.number();
         let sql = "select pg_advisory_unlock($1)";
-        self.client()?
-            .query_one(sql, &[&number])
-            .await
-            .map_err(from_driver)?;
+        self.rows(sql, &[&number]).await?;
         self.claims.retain(|held| *held != number);
         Ok(())
     }

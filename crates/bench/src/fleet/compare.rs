@@ -21,16 +21,21 @@ const DEDICATED_TIMES: f64 = 3.0;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Contender {
     Ours(Tier),
+    /// A database of ours that was made before.
+    Stocked,
     Hand(by_hand::Way),
     Django(django::Way),
+    Tryton,
 }
 
 impl Contender {
     pub(super) fn name(self) -> String {
         match self {
             Self::Ours(tier) => format!("{tier}: ours"),
+            Self::Stocked => "dedicated: ours, from stock".to_owned(),
             Self::Hand(way) => format!("dedicated: {}", way.name()),
             Self::Django(way) => format!("schema: {}", way.name()),
+            Self::Tryton => "dedicated: Tryton".to_owned(),
         }
     }
 }
@@ -113,41 +118,45 @@ impl Results {
         }
         let django = django::Way::ALL.map(Contender::Django);
         let hand = by_hand::Way::ALL.map(Contender::Hand);
-        self.against(Tier::Schema, at_once, &django, SCHEMA_TIMES, report);
-        self.against(Tier::Dedicated, at_once, &hand, DEDICATED_TIMES, report);
+        let schema = Contender::Ours(Tier::Schema);
+        let dedicated = Contender::Ours(Tier::Dedicated);
+        self.best(schema, at_once, &django, SCHEMA_TIMES, report);
+        self.best(Contender::Stocked, at_once, &hand, DEDICATED_TIMES, report);
+        for other in hand.into_iter().chain([Contender::Tryton]) {
+            self.ratio(dedicated, at_once, other, report);
+        }
     }
 
     /// Ratios to each of the others; the goal is held against the best of them.
-    fn against(
+    fn best(
         &self,
-        tier: Tier,
+        ours: Contender,
         at_once: usize,
         others: &[Contender],
         limit: f64,
         report: &mut Report,
     ) {
-        let Some(ours) = self.rate(Contender::Ours(tier), at_once) else {
-            return;
-        };
-        let mut best: Option<(f64, String)> = None;
-        for other in others {
-            let Some(theirs) = self.rate(*other, at_once) else {
-                continue;
-            };
-            let value = ours / theirs;
-            let name = other.name();
-            report.ratios.push(Ratio {
-                name: format!("rate of ours / {name}, {at_once} at once"),
-                value,
-            });
-            if best.as_ref().is_none_or(|(least, _)| value < *least) {
-                best = Some((value, name));
-            }
-        }
-        if let Some((value, name)) = best {
-            let name = format!("rate of ours / {name}, {at_once} at once");
+        let ratios = others
+            .iter()
+            .filter_map(|other| self.ratio(ours, at_once, *other, report));
+        let least = ratios.min_by(|one, two| one.value.total_cmp(&two.value));
+        if let Some(Ratio { name, value }) = least {
             goal(name, "×", value, limit, report);
         }
+    }
+
+    fn ratio(
+        &self,
+        ours: Contender,
+        at_once: usize,
+        other: Contender,
+        report: &mut Report,
+    ) -> Option<Ratio> {
+        let value = self.rate(ours, at_once)? / self.rate(other, at_once)?;
+        let name = format!("{} / {}, {at_once} at once", ours.name(), other.name());
+        let ratio = Ratio { name, value };
+        report.ratios.push(ratio.clone());
+        Some(ratio)
     }
 }
 

@@ -3,19 +3,42 @@
 //! The contenders take turns, a batch each, in an order that turns with the rounds; a rate is that of a
 //! batch, and a ratio that of two medians over the rounds. Peers work with as many processes as ours has
 //! clients. Each contender makes one tenant before the clock runs.
+//!
+//! Ours has as many databases in stock as a batch has tenants: one batch of dedicated tenants takes them,
+//! the next one finds none, and then all wait until the stock is full again, so that nobody's time has
+//! the making of it in it.
 
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
 use waangu_api::Client;
 use waangu_api::types::CreateTenant;
 use waangu_kernel::Tier;
 
 use super::compare::{AT_ONCE, Contender, Results};
 use super::stage::{CELL, COUNTRY, Stage};
-use crate::failure::Failure;
+use crate::failure::{Failure, Of as _};
 use crate::peers::by_hand::{self, ByHand};
 use crate::peers::django::{self, Django};
+use crate::peers::server::Server;
+use crate::peers::tryton::{self, Tryton};
 use crate::peers::{Pass, Tries};
-use crate::report::Report;
+use crate::report::{Report, Series};
 use crate::{Context, Effort};
+
+/// Longest wait for a full stock.
+const STOCK_PATIENCE: Duration = Duration::from_mins(3);
+
+/// Whole databases in stock.
+const STOCK: &str = "select count(*) from pg_database
+    where starts_with(datname::text, 'waangu_stock_') and datname <> 'waangu_stock_draft'";
+
+/// Rounds of Tryton, in which each of its processes makes one database: it takes seconds.
+const TRYTON_ROUNDS: usize = 2;
+
+/// A peer of issue 4 that is not here.
+const RUSTANGO: &str = "rustango 0.62 (crates-io): its 330 crates would have to be built for the bench \
+    alone, and no part of it was tried";
 
 /// How many of each.
 #[derive(Debug, Clone, Copy)]
@@ -43,9 +66,11 @@ impl Sizes {
         }
     }
 
-    fn batch(self, contender: Contender) -> usize {
+    /// Tenants of one batch.
+    fn batch(self, contender: Contender, at_once: usize) -> usize {
         match contender {
             Contender::Ours(Tier::Shared) => self.shared,
+            Contender::Tryton => at_once,
             _ => self.others,
         }
     }
@@ -54,73 +79,125 @@ impl Sizes {
 /// All who take part.
 struct Field {
     admin: Client,
+    server: Server,
+    contenders: Vec<Contender>,
     hand: Option<ByHand>,
     django: Option<Django>,
-    /// Tenants of each contender so far, so that no name comes twice.
+    tryton: Option<Tryton>,
+    /// Tenants of all contenders so far, so that no name comes twice.
     made: usize,
+    /// Databases in stock when it is full.
+    stock: usize,
+    /// Seconds until it was full again.
+    refills: Vec<f64>,
 }
 
 pub(super) async fn measure(context: &Context, report: &mut Report) -> Result<(), Failure> {
     let sizes = Sizes::of(context.effort);
-    let stage = Stage::build(context, &[]).await?;
+    let stage = Stage::build(context, &["--stock", &sizes.others.to_string()]).await?;
     stage.server.describe(report).await?;
-    let mut field = Field {
-        admin: stage.admin.clone(),
-        hand: None,
-        django: None,
-        made: 0,
-    };
-    context.progress.phase("onboarding: the peers", 2);
-    let mut contenders = Tier::ALL.map(Contender::Ours).to_vec();
-    match ByHand::prepare(&stage.server, &stage.scratch).await {
-        Ok(hand) => {
-            field.hand = Some(hand);
-            contenders.extend(by_hand::Way::ALL.map(Contender::Hand));
-        }
-        Err(why) => absent("createdb and psql", &why, report),
-    }
-    context.progress.step();
-    let workers = AT_ONCE.into_iter().max().unwrap_or(1);
-    match Django::prepare(&stage.server, &stage.scratch, workers).await {
-        Ok(django) => {
-            let versions = django.versions.clone();
-            report.facts.insert("django-tenants".to_owned(), versions);
-            field.django = Some(django);
-            contenders.extend(django::Way::ALL.map(Contender::Django));
-        }
-        Err(why) => absent("django-tenants", &why, report),
-    }
+    context.progress.phase("onboarding: the peers", 1);
+    let mut field = Field::gather(&stage, sizes, report).await;
     let mut results = Results::default();
-    for contender in contenders.clone() {
+    for contender in field.contenders.clone() {
         if let Err(why) = field.batch(contender, 1, 1).await {
-            drop_out(contender, why, &mut contenders, report)?;
+            field.drop_out(contender, why, report)?;
         }
     }
+    field.refill().await?;
+    field.refills.clear();
     for at_once in AT_ONCE {
         let phase = format!("onboarding, {at_once} at once");
         context.progress.phase(&phase, sizes.rounds);
         for round in 0..sizes.rounds {
-            let mut order = contenders.clone();
-            order.rotate_left(round % contenders.len());
-            for contender in order {
-                match field
-                    .batch(contender, at_once, sizes.batch(contender))
-                    .await
-                {
+            for contender in field.order(round) {
+                let count = sizes.batch(contender, at_once);
+                match field.batch(contender, at_once, count).await {
                     Ok(pass) => results.add(contender, at_once, pass),
-                    Err(why) => drop_out(contender, why, &mut contenders, report)?,
+                    Err(why) => field.drop_out(contender, why, report)?,
+                }
+                if contender == Contender::Ours(Tier::Dedicated) {
+                    field.refill().await?;
                 }
             }
             context.progress.step();
         }
     }
-    stage.strike().await?;
+    report
+        .not_measured
+        .push(format!("onboarding with {RUSTANGO}"));
     explain(sizes, report);
     results.report(report);
-    Ok(())
+    report.series.push(Series {
+        group: "stock",
+        name: format!("until {} databases are there again", sizes.others),
+        unit: "s",
+        what: String::new(),
+        samples: std::mem::take(&mut field.refills),
+    });
+    drop(field);
+    stage.strike().await
 }
 
 impl Field {
+    /// Ours, and each peer that can be had.
+    async fn gather(stage: &Stage, sizes: Sizes, report: &mut Report) -> Self {
+        let (server, scratch) = (&stage.server, &stage.scratch);
+        let mut field = Self {
+            admin: stage.admin.clone(),
+            server: server.clone(),
+            contenders: Tier::ALL.map(Contender::Ours).to_vec(),
+            hand: None,
+            django: None,
+            tryton: None,
+            made: 0,
+            stock: sizes.others,
+            refills: Vec::new(),
+        };
+        match ByHand::prepare(server, scratch).await {
+            Ok(hand) => {
+                field.hand = Some(hand);
+                let ways = by_hand::Way::ALL.map(Contender::Hand);
+                field.contenders.extend(ways);
+            }
+            Err(why) => absent("createdb and psql", &why, report),
+        }
+        let workers = AT_ONCE.into_iter().max().unwrap_or(1);
+        match Django::prepare(server, scratch, workers).await {
+            Ok(django) => {
+                let versions = django.versions.clone();
+                report.facts.insert("peer".to_owned(), versions);
+                field.django = Some(django);
+                let ways = django::Way::ALL.map(Contender::Django);
+                field.contenders.extend(ways);
+            }
+            Err(why) => absent("django-tenants", &why, report),
+        }
+        match Tryton::prepare(server, scratch, workers).await {
+            Ok(tryton) => {
+                let versions = tryton::PACKAGES.join(", ");
+                report.facts.insert("further peer".to_owned(), versions);
+                field.tryton = Some(tryton);
+                field.contenders.push(Contender::Tryton);
+            }
+            Err(why) => absent("Tryton", &why, report),
+        }
+        field
+    }
+
+    /// Who follows whom in a round. Dedicated tenants from stock come just before those that find none.
+    fn order(&self, round: usize) -> Vec<Contender> {
+        let mut order = self.contenders.clone();
+        order.retain(|contender| *contender != Contender::Tryton || round < TRYTON_ROUNDS);
+        let turn = round % order.len();
+        order.rotate_left(turn);
+        let dedicated = Contender::Ours(Tier::Dedicated);
+        if let Some(at) = order.iter().position(|contender| *contender == dedicated) {
+            order.insert(at, Contender::Stocked);
+        }
+        order
+    }
+
     async fn batch(
         &mut self,
         contender: Contender,
@@ -132,6 +209,7 @@ impl Field {
         let gone = || Failure::new("it does not take part");
         match contender {
             Contender::Ours(tier) => ours(&self.admin, tier, at_once, numbers).await,
+            Contender::Stocked => ours(&self.admin, Tier::Dedicated, at_once, numbers).await,
             Contender::Hand(way) => {
                 let hand = self.hand.as_ref().ok_or_else(gone)?;
                 hand.onboard(way, at_once, numbers).await
@@ -140,23 +218,47 @@ impl Field {
                 let django = self.django.as_mut().ok_or_else(gone)?;
                 django.onboard(way, at_once, numbers).await
             }
+            Contender::Tryton => {
+                let tryton = self.tryton.as_mut().ok_or_else(gone)?;
+                tryton.onboard(at_once, numbers).await
+            }
         }
     }
-}
 
-/// A peer that fails is left out from there on; if ours fails, there is nothing to compare.
-fn drop_out(
-    contender: Contender,
-    why: Failure,
-    contenders: &mut Vec<Contender>,
-    report: &mut Report,
-) -> Result<(), Failure> {
-    if matches!(contender, Contender::Ours(_)) {
-        return Err(why);
+    /// Waits until the stock is full.
+    async fn refill(&mut self) -> Result<(), Failure> {
+        let client = self.server.connect("postgres").await?;
+        let began = Instant::now();
+        loop {
+            let row = client.query_one(STOCK, &[]).await.of("stock")?;
+            let there: i64 = row.try_get(0).of("stock")?;
+            if usize::try_from(there).is_ok_and(|there| there >= self.stock) {
+                self.refills.push(began.elapsed().as_secs_f64());
+                return Ok(());
+            }
+            if began.elapsed() > STOCK_PATIENCE {
+                let seconds = STOCK_PATIENCE.as_secs();
+                let text = format!("{there} databases in stock after {seconds} s");
+                return Err(Failure::new(text));
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
     }
-    contenders.retain(|other| *other != contender);
-    absent(&contender.name(), &why, report);
-    Ok(())
+
+    /// A peer that fails is left out from there on; if ours fails, there is nothing to compare.
+    fn drop_out(
+        &mut self,
+        contender: Contender,
+        why: Failure,
+        report: &mut Report,
+    ) -> Result<(), Failure> {
+        if matches!(contender, Contender::Ours(_) | Contender::Stocked) {
+            return Err(why);
+        }
+        self.contenders.retain(|other| *other != contender);
+        absent(&contender.name(), &why, report);
+        Ok(())
+    }
 }
 
 fn absent(who: &str, why: &Failure, report: &mut Report) {
@@ -225,5 +327,12 @@ fn explain(sizes: Sizes, report: &mut Report) {
          createdb and psql are processes for each tenant, as they are by hand, and make no logins, \
          rights, row-level security, registry or audit"
             .to_owned(),
+        "from stock: a burst no longer than the stock; `dedicated: ours` is what comes after it, when \
+         the stock is exhausted. The schema tier has no stock"
+            .to_owned(),
+        format!(
+            "Tryton: {TRYTON_ROUNDS} rounds of one database for each process; besides the 20 tables, \
+             as its models, each has Tryton's own (users, rights, translations): for orientation, no goal"
+        ),
     ]);
 }

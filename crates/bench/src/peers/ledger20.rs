@@ -42,13 +42,14 @@ pub(crate) enum Side {
 }
 
 /// One table: its columns beside the key, what it refers to, its indexes beside the key.
-struct Table {
-    name: &'static str,
+#[derive(Debug)]
+pub(crate) struct Table {
+    pub(crate) name: &'static str,
     columns: &'static str,
     /// Tables whose `<name>_id` it has.
-    refers: &'static [&'static str],
+    pub(crate) refers: &'static [&'static str],
     /// Columns of each; `!` first makes it unique.
-    indexes: &'static [&'static str],
+    pub(crate) indexes: &'static [&'static str],
 }
 
 const fn table(
@@ -207,6 +208,11 @@ pub(crate) const NEXT: &str = "0004_remark";
 /// How many tables there are.
 pub(crate) const TABLES: usize = BASE.len() + CLIENTS.len() + INVOICES.len();
 
+/// All tables, each after those that it refers to.
+pub(crate) fn tables() -> impl Iterator<Item = &'static Table> {
+    MIGRATIONS.iter().flat_map(|(_, tables)| tables.iter())
+}
+
 /// Name and SQL of each migration.
 pub(crate) fn migrations(side: Side) -> Vec<(&'static str, String)> {
     let sql = |tables: &[Table]| tables.iter().map(|table| table.sql(side)).collect();
@@ -261,6 +267,18 @@ impl Side {
 }
 
 impl Table {
+    /// Name and type of each column beside the key, and whether it must have a value.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = (&'static str, &'static str, bool)> {
+        // Not the comma of a number's precision, which has no name behind it.
+        let is_column = |part: &&str| part.starts_with(|first: char| first.is_ascii_lowercase());
+        self.columns.split(", ").filter(is_column).map(|column| {
+            let (name, rest) = column.split_once(' ').unwrap_or((column, ""));
+            let kind = rest.split([' ', '(']).next().unwrap_or_default();
+            let required = rest.contains("not null") && !rest.contains("default");
+            (name, kind, required)
+        })
+    }
+
     fn sql(&self, side: Side) -> String {
         let name = self.name;
         let tenant = match side {

@@ -188,9 +188,8 @@ async fn operator(headers: &HeaderMap, app: &App) -> Result<String, Fault> {
     let Some(token) = token else {
         return Err(fault::UNAUTHENTICATED.fault("send the operator's token as a bearer token"));
     };
-    let mut session = app.registry.session().await?;
-    let tx = session.begin().await?;
-    let found = tx.get_operator(&sha256_hex(token.as_bytes())).await?;
+    let session = app.registry.session().await?;
+    let found = session.get_operator(&sha256_hex(token.as_bytes())).await?;
     found.ok_or_else(|| fault::UNAUTHENTICATED.fault("the operator's token is not valid"))
 }
 

@@ -18,6 +18,7 @@ use waangu_registry::{Operation, OperationEvent, StoredReply};
 
 use super::call::{Call, Change, reply, send};
 use super::view;
+use crate::moves::Reached;
 use crate::reply::{Path, Refusal};
 use crate::server::App;
 
@@ -51,7 +52,7 @@ pub(super) async fn events(
     Path(id): Path<String>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Refusal> {
     let id = parse(&id)?;
-    follow(&app, id, Duration::ZERO).await?;
+    let tenant = follow(&app, id, Duration::ZERO).await?.tenant_id;
     let after = headers
         .get("last-event-id")
         .and_then(|value| value.to_str().ok()?.parse().ok())
@@ -59,6 +60,7 @@ pub(super) async fn events(
     let watch = Watch {
         app,
         id,
+        tenant,
         after,
         over: false,
     };
@@ -72,6 +74,7 @@ pub(super) async fn events(
 struct Watch {
     app: Arc<App>,
     id: OperationId,
+    tenant: TenantId,
     after: i32,
     over: bool,
 }
@@ -80,9 +83,8 @@ impl Watch {
     /// The next batch of events, or the end.
     async fn next(mut self) -> Option<(Vec<Result<Event, Infallible>>, Self)> {
         while !self.over {
-            let app = Arc::clone(&self.app);
-            let moved = app.reconciler.progress.notified();
-            let (events, done) = look(&app, self.id, self.after).await.ok()?;
+            let mut waiter = self.app.reconciler.progress.wait();
+            let (events, done) = look(&self.app, self.id, self.after).await.ok()?;
             self.over = done;
             if let Some(last) = events.last() {
                 self.after = last.seq;
@@ -92,6 +94,7 @@ impl Watch {
                 ));
             }
             if !done {
+                let moved = waiter.until(self.tenant, Reached::Step);
                 drop(tokio::time::timeout(LOOK, moved).await);
             }
         }
@@ -134,17 +137,14 @@ fn sse(event: OperationEvent) -> Event {
 async fn follow(app: &App, id: OperationId, wait: Duration) -> Result<Operation, Fault> {
     let deadline = Instant::now() + wait;
     loop {
-        let moved = app.reconciler.progress.notified();
-        let operation = {
-            let mut session = app.registry.session().await?;
-            let tx = session.begin().await?;
-            tx.get_operation(id).await?
-        };
+        let mut waiter = app.reconciler.progress.wait();
+        let operation = app.registry.session().await?.get_operation(id).await?;
         let now = Instant::now();
         if operation.status.is_final() || now >= deadline {
             return Ok(operation);
         }
-        drop(tokio::time::timeout(LOOK.min(deadline - now), moved).await);
+        let ended = waiter.until(operation.tenant_id, Reached::End);
+        drop(tokio::time::timeout(LOOK.min(deadline - now), ended).await);
     }
 }
 

@@ -1,12 +1,17 @@
 //! What a cell must hold for one tenant: module schemas, and the home row that opens the door.
 
 use deadpool_postgres::{Object, Transaction};
+use tokio_postgres::Statement;
 use waangu_kernel::placement::Tier;
 use waangu_kernel::{Fault, ModuleId, Placement, TenantId};
 
 use super::package::{ModulePackage, upgrade_sql};
 use super::{CellAdmin, database_closed, quoted};
 use crate::error::from_driver;
+
+/// How many migrations of a module a schema has.
+const MIGRATIONS: &str =
+    "select count(*) from waangu.migration where schema_name = $1 and module = $2";
 
 /// State of a tenant's home row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,11 +77,11 @@ impl Place<'_> {
             database: closed,
             ..Observed::default()
         };
-        let sql = "select count(*) from waangu.migration where schema_name = $1 and module = $2";
+        let counted = prepared(client, MIGRATIONS).await?;
         for module in modules {
             let schema = placement.schema(tenant, module);
             let row = client
-                .query_one(sql, &[&schema, &module.as_str()])
+                .query_one(&counted, &[&schema, &module.as_str()])
                 .await
                 .map_err(from_driver)?;
             let count: i64 = row.try_get(0).map_err(from_driver)?;
@@ -85,8 +90,9 @@ impl Place<'_> {
                 .push((module.clone(), usize::try_from(count).unwrap_or(0)));
         }
         let sql = "select state, epoch from waangu.home where tenant_id = $1";
+        let home = prepared(client, sql).await?;
         let row = client
-            .query_opt(sql, &[&tenant.number()])
+            .query_opt(&home, &[&tenant.number()])
             .await
             .map_err(from_driver)?;
         if let Some(row) = row {
@@ -99,8 +105,9 @@ impl Place<'_> {
             observed.home = Some((state, row.try_get(1).map_err(from_driver)?));
         }
         let sql = "select ancestor from waangu.closure where descendant = $1 order by ancestor";
+        let lineage = prepared(client, sql).await?;
         let rows = client
-            .query(sql, &[&tenant.number()])
+            .query(&lineage, &[&tenant.number()])
             .await
             .map_err(from_driver)?;
         for row in rows {
@@ -122,8 +129,9 @@ impl Place<'_> {
                    insert into waangu.closure (ancestor, descendant)
                    select ancestor, $1 from unnest($2::bigint[]) as ancestor
                    on conflict do nothing";
+        let statement = prepared(client, sql).await?;
         client
-            .execute(sql, &[&tenant.number(), &ancestors])
+            .execute(&statement, &[&tenant.number(), &ancestors])
             .await
             .map(drop)
             .map_err(from_driver)
@@ -166,9 +174,8 @@ impl Place<'_> {
         tx.execute("select pg_advisory_xact_lock(-3, hashtext($1))", &[&schema])
             .await
             .map_err(from_driver)?;
-        let sql = "select count(*) from waangu.migration where schema_name = $1 and module = $2";
         let row = tx
-            .query_one(sql, &[&schema, &module.as_str()])
+            .query_one(MIGRATIONS, &[&schema, &module.as_str()])
             .await
             .map_err(from_driver)?;
         let have: i64 = row.try_get(0).map_err(from_driver)?;
@@ -193,8 +200,9 @@ impl Place<'_> {
                    set state = excluded.state
                      , epoch = excluded.epoch
                    where waangu.home.epoch <= excluded.epoch";
+        let statement = prepared(client, sql).await?;
         client
-            .execute(sql, &[&tenant.number(), &state.as_str(), &epoch])
+            .execute(&statement, &[&tenant.number(), &state.as_str(), &epoch])
             .await
             .map(drop)
             .map_err(from_driver)
@@ -218,6 +226,12 @@ impl Place<'_> {
         };
         Ok(self.client.insert(client))
     }
+}
+
+/// A statement, prepared once in the life of the connection: those of a place are the same for all
+/// tenants of a database.
+async fn prepared(client: &Object, sql: &str) -> Result<Statement, Fault> {
+    client.prepare_cached(sql).await.map_err(from_driver)
 }
 
 impl CellAdmin {
