@@ -27,7 +27,7 @@ use crate::process::Process;
 const CLIENTS: usize = 4;
 
 /// Longest wait for one step of a deployment, and for a rollout.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const ROLLOUT: Duration = Duration::from_mins(10);
 
 /// Pause between two looks at something that is measured.
@@ -101,8 +101,9 @@ impl Crowd {
             let modules: Result<Value, _> = self.stage.admin.get("/modules").await;
             let is_there = |item: &Value| item["id"] == ledger20::ID && item["version"] == version;
             if modules.is_ok_and(|found| {
-                found["items"]
-                    .as_array()
+                found
+                    .pointer("/items")
+                    .and_then(Value::as_array)
                     .is_some_and(|items| items.iter().any(is_there))
             }) {
                 return Ok(());

@@ -12,7 +12,7 @@ use super::crowd::{Crowd, LOOK};
 use super::second::{Second, Seconds};
 use super::{GROUP_RECONCILE, series};
 use crate::Context;
-use crate::failure::{Failure, Of as _};
+use crate::failure::Failure;
 use crate::goal::Goal;
 use crate::report::Report;
 
@@ -43,9 +43,9 @@ pub(super) async fn run(
     let fresh = second.memory().unwrap_or(f64::NAN);
     let (mut took, mut asked, mut most) = (Vec::new(), Vec::new(), fresh);
     for _ in 0..times {
-        let before = seconds.statements().await?;
+        let before = seconds.statements().await?.sum();
         let pass = pass(&client, &second).await?;
-        asked.push(real(seconds.statements().await? - before));
+        asked.push(seconds.statements().await?.sum() - before);
         took.push(pass.took.as_secs_f64());
         most = most.max(pass.most);
         check(&pass.found)?;
@@ -131,8 +131,4 @@ fn check(found: &RepairView) -> Result<(), Failure> {
         found.findings.len(),
         first.or_else(|| found.error.clone()).unwrap_or_default()
     )))
-}
-
-fn real(count: i64) -> f64 {
-    i32::try_from(count).of("count").map_or(f64::NAN, f64::from)
 }
