@@ -109,23 +109,18 @@ impl Snapshot {
 
     /// Takes over all tenants: the changes are the whole truth, what they don't name is gone.
     pub fn replace(&self, changes: Vec<RouteChange>) {
-        let named: HashSet<TenantId> = changes
-            .iter()
-            .filter_map(|change| match change {
-                RouteChange::Put(route) => Some(route.id),
-                RouteChange::Gone(..) => None,
-            })
-            .collect();
-        let lost: Vec<RouteChange> = self
-            .by_id
-            .pin()
-            .iter()
-            .filter(|(id, _)| !named.contains(id))
-            .map(|(id, tenant)| RouteChange::Gone(*id, tenant.slug.clone()))
-            .collect();
-        self.apply(lost);
-        self.apply(changes);
-        self.loaded.store(true, Ordering::Release);
+        let mut load = self.load();
+        load.take(changes);
+        load.end();
+    }
+
+    /// Begins to take over all tenants, in parts: a hundred thousand at once would take the memory of
+    /// several hundred thousand.
+    pub fn load(&self) -> Load<'_> {
+        Load {
+            snapshot: self,
+            named: HashSet::new(),
+        }
     }
 
     /// Takes over changes, in any order and any number of times.
@@ -215,6 +210,44 @@ impl Snapshot {
         if !taken {
             names.insert(tenant.slug.clone(), Arc::clone(tenant));
         }
+    }
+}
+
+/// All tenants on their way in. One that is dropped before its end has only brought changes.
+#[derive(Debug)]
+pub struct Load<'a> {
+    snapshot: &'a Snapshot,
+    named: HashSet<TenantId>,
+}
+
+impl Load<'_> {
+    /// Takes over a part.
+    pub fn take(&mut self, part: Vec<RouteChange>) {
+        let named = part.iter().filter_map(|change| match change {
+            RouteChange::Put(route) => Some(route.id),
+            RouteChange::Gone(..) => None,
+        });
+        self.named.extend(named);
+        self.snapshot.apply(part);
+    }
+
+    /// All parts were taken: what none of them named is gone.
+    pub fn end(self) {
+        let Self { snapshot, named } = self;
+        let tenants = snapshot.by_id.pin();
+        let lost: Vec<RouteChange> = tenants
+            .iter()
+            .filter(|(id, _)| !named.contains(id))
+            .map(|(id, tenant)| RouteChange::Gone(*id, tenant.slug.clone()))
+            .collect();
+        if !lost.is_empty() {
+            snapshot.apply(lost);
+            // A name that somebody lost may have been wanted by one with a lower number.
+            for (_, tenant) in &tenants {
+                snapshot.hand_out(tenant);
+            }
+        }
+        snapshot.loaded.store(true, Ordering::Release);
     }
 }
 
@@ -311,5 +344,20 @@ mod tests {
         assert!(snapshot.loaded());
         assert_eq!(holder(&snapshot, "acme"), None);
         assert_eq!(holder(&snapshot, "beta"), Some(2));
+    }
+
+    /// A gateway reads a large fleet in parts: nobody of the first part may be lost with the second, and
+    /// a name whose holder has vanished goes to whoever has it now.
+    #[test]
+    fn a_whole_read_in_parts_is_the_same_as_at_once() {
+        let snapshot = Snapshot::new(Limits::default());
+        snapshot.replace(vec![put(1, "old"), put(7, "acme")]);
+        let mut load = snapshot.load();
+        load.take(vec![put(2, "beta"), put(3, "acme")]);
+        load.take(vec![put(4, "gamma"), gone(5, "delta")]);
+        load.end();
+        let names = ["old", "beta", "acme", "gamma", "delta"].map(|name| holder(&snapshot, name));
+        assert_eq!(names, [None, Some(2), Some(3), Some(4), None]);
+        assert_eq!(snapshot.by_id.len(), 3);
     }
 }

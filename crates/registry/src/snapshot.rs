@@ -26,6 +26,9 @@ use crate::entitlements::{Sets, sets_from, values_from};
 use crate::places::{StoredModule, module_from, parsed_list};
 use crate::tenants::placement_from;
 
+/// Rows of one part, when everything is read: what a reader holds twice for a moment.
+const PART: i64 = 1000;
+
 /// Longest pause between two looks when no notification comes.
 const POLL: Duration = Duration::from_secs(5);
 
@@ -63,12 +66,19 @@ pub enum RouteChange {
     Gone(TenantId, Slug),
 }
 
-/// A reader of changes. It reconnects by being made anew; the first read after that is everything.
+/// A reader of changes. It reconnects by being made anew; then everything has to be read again.
 pub struct Feed {
     client: Client,
     queries: Queries,
     wake: mpsc::Receiver<()>,
     since: i64,
+    whole: Option<Whole>,
+}
+
+/// How far a reading of everything has come.
+struct Whole {
+    horizon: i64,
+    after: i64,
 }
 
 /// What is asked at each change. A new version of the control database may make them fail: then the
@@ -76,6 +86,7 @@ pub struct Feed {
 struct Queries {
     horizon: Statement,
     routes: Statement,
+    part: Statement,
     modules: Statement,
     sets: Statement,
 }
@@ -89,6 +100,8 @@ impl Queries {
             )
             .await?,
             routes: prepare("select * from registry.tenant_route where changed_xid >= $1").await?,
+            part: prepare("select * from registry.tenant_route where id > $1 order by id limit $2")
+                .await?,
             modules: prepare("select manifest from registry.module order by id").await?,
             sets: prepare("select * from registry.entitlement_set").await?,
         })
@@ -119,6 +132,7 @@ impl Feed {
             client,
             wake,
             since: 0,
+            whole: None,
         })
     }
 
@@ -134,17 +148,12 @@ impl Feed {
         }
     }
 
-    /// Reads all changes since the last call; the first call reads everything.
+    /// Reads all changes since the last call; of a new feed, everything at once.
     ///
     /// # Errors
     /// `database-unavailable`; then make a new feed.
     pub async fn read(&mut self) -> Result<Vec<RouteChange>, Fault> {
-        let row = self
-            .client
-            .query_one(&self.queries.horizon, &[])
-            .await
-            .map_err(from_driver)?;
-        let horizon: i64 = column(&row, "horizon")?;
+        let horizon = self.horizon().await?;
         let rows = self
             .client
             .query(&self.queries.routes, &[&self.since])
@@ -153,6 +162,42 @@ impl Feed {
         let changes = rows.iter().map(change_from).collect::<Result<_, _>>()?;
         self.since = horizon;
         Ok(changes)
+    }
+
+    /// Reads everything, a part with each call, until there is none: then changes are read from the first
+    /// part on, so that what changed meanwhile is not missed.
+    ///
+    /// # Errors
+    /// `database-unavailable`; then make a new feed.
+    pub async fn read_part(&mut self) -> Result<Option<Vec<RouteChange>>, Fault> {
+        let Whole { horizon, after } = match self.whole.take() {
+            Some(whole) => whole,
+            None => Whole {
+                horizon: self.horizon().await?,
+                after: 0,
+            },
+        };
+        let rows = self
+            .client
+            .query(&self.queries.part, &[&after, &PART])
+            .await
+            .map_err(from_driver)?;
+        let Some(last) = rows.last() else {
+            self.since = horizon;
+            return Ok(None);
+        };
+        let after = column(last, "id")?;
+        self.whole = Some(Whole { horizon, after });
+        rows.iter()
+            .map(change_from)
+            .collect::<Result<_, _>>()
+            .map(Some)
+    }
+
+    /// The oldest transaction that is still running.
+    async fn horizon(&self) -> Result<i64, Fault> {
+        let row = self.client.query_one(&self.queries.horizon, &[]).await;
+        column(&row.map_err(from_driver)?, "horizon")
     }
 
     /// All installed modules.

@@ -87,11 +87,41 @@ impl Stage {
         })
     }
 
+    /// Lets the server count statements, which takes another start.
+    pub(crate) async fn counting(self, arguments: &[&str]) -> Result<Self, Failure> {
+        let client = self.server.connect("postgres").await?;
+        let sql = "select count(*) from pg_available_extensions where name = 'pg_stat_statements'";
+        let there: i64 = client
+            .query_one(sql, &[])
+            .await
+            .of(sql)?
+            .try_get(0)
+            .of(sql)?;
+        if there == 0 {
+            return Err(Failure::new("PostgreSQL here has no pg_stat_statements"));
+        }
+        for sql in [
+            "alter system set shared_preload_libraries = 'pg_stat_statements'",
+            "create extension pg_stat_statements",
+        ] {
+            client.batch_execute(sql).await.of(sql)?;
+        }
+        drop(client);
+        let Self {
+            platform, scratch, ..
+        } = self;
+        platform.stop().await?;
+        let (platform, _start) =
+            Platform::start(&scratch.path("programs"), &scratch, arguments).await?;
+        Ok(Self {
+            admin: platform.admin()?,
+            server: Server::of(&platform, CELL)?,
+            platform,
+            scratch,
+        })
+    }
+
     /// The file of the module's package. A control plane that starts reads it anew.
-    #[expect(
-        dead_code,
-        reason = "for the measurements of upgrades, which come next"
-    )]
     pub(crate) fn package(&self) -> PathBuf {
         let packages = self.scratch.path("state").join("packages");
         packages.join(format!("{}.json", ledger20::ID))

@@ -3,10 +3,6 @@
 //! Its migrations run the same SQL as ours (`RunSQL`, which costs it less than models would). Two ways of
 //! onboarding, both as its documentation has them: `save()`, and `save()` with a base schema to clone.
 
-#[expect(
-    dead_code,
-    reason = "for the measurements of upgrades, which come next"
-)]
 pub(crate) mod upgrade;
 
 use std::path::{Path, PathBuf};
@@ -32,7 +28,7 @@ pub(crate) const PACKAGES: &[&str] = &[
 /// What these packages are imported as.
 pub(crate) const IMPORTS: &str = "django_tenants, psycopg";
 
-const DATABASE: &str = "bench_django";
+pub(crate) const DATABASE: &str = "bench_django";
 
 /// Longest time of a command over all tenants.
 const PATIENCE: Duration = Duration::from_mins(15);
@@ -83,6 +79,8 @@ pub(crate) struct Django {
     python: PathBuf,
     folder: PathBuf,
     crew: Crew,
+    /// The name of the project's last migration.
+    last: String,
     /// Of the packages, for the report.
     pub(crate) versions: String,
 }
@@ -126,6 +124,7 @@ impl Django {
             python,
             folder,
             crew,
+            last: before.unwrap_or_default().to_owned(),
             versions,
         };
         django.crew.run(1, PATTERN, 0..1).await?;

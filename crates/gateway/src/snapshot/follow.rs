@@ -54,11 +54,14 @@ async fn read(feed: &mut Feed, snapshot: &Snapshot, whole: bool) -> Result<(), F
     // Modules and plans first: a tenant must not be given one that is not known yet.
     snapshot.install(&within(READ, feed.modules()).await?);
     snapshot.furnish(within(READ, feed.sets()).await?);
-    let changes = within(READ, feed.read()).await?;
     if whole {
-        snapshot.replace(changes);
+        let mut load = snapshot.load();
+        while let Some(part) = within(READ, feed.read_part()).await? {
+            load.take(part);
+        }
+        load.end();
     } else {
-        snapshot.apply(changes);
+        snapshot.apply(within(READ, feed.read()).await?);
     }
     Ok(())
 }

@@ -119,6 +119,24 @@ async fn a_commit_wakes_the_reader() {
     assert!(active(&mut feed).await.values().all(|active| *active));
 }
 
+/// A gateway that starts reads for a while; who is suspended meanwhile must not be served until the next
+/// restart.
+#[tokio::test]
+async fn what_changes_during_a_whole_read_is_not_missed() {
+    let control = world().await;
+    let mut session = session(&control).await;
+    let one = create(&mut session, "one").await.unwrap();
+    create(&mut session, "two").await.unwrap();
+    let mut feed = Feed::connect(&control.gateway_dsn).await.unwrap();
+    let part = feed.read_part().await.unwrap().unwrap();
+    assert_eq!(part.len(), 2);
+    let tx = session.begin().await.unwrap();
+    tx.record_reached(one, 1, State::Active, &[]).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(feed.read_part().await.unwrap(), None);
+    assert!(active(&mut feed).await["one"]);
+}
+
 /// The tenants that the feed tells of, and whether they are served.
 async fn active(feed: &mut Feed) -> BTreeMap<String, bool> {
     feed.read()

@@ -24,8 +24,8 @@ insert into public.clients_client (schema_name) values ('SCHEMA');
 /// Of each tenant: whether the column, the index and the record of the newest migration are there.
 const LOOK: &str = "select c.schema_name
      , exists (select from pg_attribute a
-                where a.attrelid = to_regclass(c.schema_name || '.party') and a.attname = 'terms')
-     , to_regclass(c.schema_name || '.party_terms') is not null
+                where a.attrelid = to_regclass(c.schema_name || '.party') and a.attname = $2)
+     , to_regclass(c.schema_name || '.party_' || $2) is not null
      , (xpath('//n/text()', query_to_xml(format(
             'select count(*) as n from %I.django_migrations where app = %L and name = %L'
           , c.schema_name, 'ledger20', $1::text), false, true, '')))[1]::text = '1'
@@ -83,12 +83,11 @@ impl Django {
         Ok(())
     }
 
-    /// Adds a migration to the project, after the last of [`ledger20::migrations`].
-    pub(crate) fn deploy(&self, name: &str, sql: &str) -> Result<(), Failure> {
-        let before = ledger20::migrations(Side::Plain)
-            .pop()
-            .map(|(name, _)| name);
-        deploy(&self.folder, name, before, sql)
+    /// Adds a migration to the project, after the last one.
+    pub(crate) fn deploy(&mut self, name: &str, sql: &str) -> Result<(), Failure> {
+        deploy(&self.folder, name, Some(&self.last), sql)?;
+        name.clone_into(&mut self.last);
+        Ok(())
     }
 
     /// The command that migrates all tenants.
@@ -119,10 +118,13 @@ impl Django {
         command.spawn().of("migrate_schemas")
     }
 
-    /// Where each tenant stands with the migration [`ledger20::NEXT`].
-    pub(crate) async fn look(&self) -> Result<Vec<(String, Seen)>, Failure> {
+    /// Where each tenant stands with the last migration, which brings this column.
+    pub(crate) async fn look(&self, column: &str) -> Result<Vec<(String, Seen)>, Failure> {
         let client = self.server.connect(DATABASE).await?;
-        let rows = client.query(LOOK, &[&ledger20::NEXT]).await.of("look")?;
+        let rows = client
+            .query(LOOK, &[&self.last, &column])
+            .await
+            .of("look")?;
         let seen = |row: &tokio_postgres::Row| {
             let found = [1, 2, 3].map(|at| row.try_get(at).unwrap_or(false));
             match found {

@@ -1,0 +1,141 @@
+//! A deploy with nothing to migrate: a control process with a newer version of the module, whose tables
+//! are the same, from its start until it has found that nobody is behind.
+//!
+//! It runs its whole way: its program starts, the registry's schema and world and the cells' logins and
+//! keys are checked, the package is compared with the installed one, the question who is behind is
+//! asked. Its statements are counted by PostgreSQL, under its own login.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::crowd::{Crowd, LOOK};
+use super::peer::Peer;
+use super::second::{Calls, Seconds};
+use super::{GROUP_NOOP, ratio, series};
+use crate::Context;
+use crate::failure::{Failure, Of as _};
+use crate::goal::Goal;
+use crate::peers::django::upgrade::Executor;
+use crate::report::Report;
+use crate::stats::Summary;
+
+/// What stands in the question who is behind, and nowhere else.
+const ANYBODY_BEHIND: &str = "n.package_hash < m.package_hash";
+
+/// Longest wait for that question.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Deploys at one size of the fleet.
+pub(super) struct Deploys {
+    tenants: usize,
+    seconds: Vec<f64>,
+    statements: Vec<Calls>,
+}
+
+/// Deploys so many times in a row.
+pub(super) async fn deploy(
+    context: &Context,
+    crowd: &Crowd,
+    seconds: &Seconds,
+    tenants: usize,
+    times: usize,
+) -> Result<Deploys, Failure> {
+    context
+        .progress
+        .phase("deploys with nothing to migrate", times);
+    let mut deploys = Deploys {
+        tenants,
+        seconds: Vec::new(),
+        statements: Vec::new(),
+    };
+    for number in 0..times {
+        let version = format!("8.{tenants}.{number}");
+        let began = Instant::now();
+        let second = seconds.start(crowd, &version).await?;
+        while seconds.count(ANYBODY_BEHIND).await? == 0 {
+            if began.elapsed() > PATIENCE {
+                return Err(Failure::new(
+                    "a second control process does not get to its work",
+                ));
+            }
+            sleep(LOOK).await;
+        }
+        let took = began.elapsed();
+        let statements = seconds.statements().await?;
+        drop(second);
+        let installed = "select version from registry.module where id = 'ledger20'";
+        if crowd.registry.one::<String>(installed).await? != version {
+            return Err(Failure::new(format!("version {version} was not installed")));
+        }
+        deploys.seconds.push(took.as_secs_f64());
+        deploys.statements.push(statements);
+        context.progress.step();
+    }
+    Ok(deploys)
+}
+
+/// Reports both sizes, and the peer's way if it is here.
+pub(super) async fn report(
+    small: &Deploys,
+    large: &Deploys,
+    peer: Option<&Peer>,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    for deploys in [small, large] {
+        let name = |what: &str| format!("{what}, {} tenants", deploys.tenants);
+        let what = "from the process's start until nobody was found behind";
+        series(
+            GROUP_NOOP,
+            name("ours"),
+            "s",
+            what,
+            deploys.seconds.clone(),
+            report,
+        );
+        let what = "of the deploying process, registry and cell";
+        series(
+            GROUP_NOOP,
+            name("ours, statements"),
+            "",
+            what,
+            deploys.statements.iter().map(Calls::sum).collect(),
+            report,
+        );
+    }
+    let of = |deploys: &Deploys| Summary::of(&deploys.seconds).map_or(f64::NAN, |all| all.median);
+    let ours = of(large);
+    let name = format!("deploy with nothing to migrate, {} tenants", large.tenants);
+    report.goals.push(Goal::at_most(name, "s", ours, 1.0));
+    let least = |deploys: &Deploys| Calls::least(&deploys.statements).sum();
+    let more = least(large) - least(small);
+    let name = format!(
+        "statements of that deploy more than at {} tenants",
+        small.tenants
+    );
+    report.goals.push(Goal::at_most(name, "", more, 0.0));
+    let Some(peer) = peer else {
+        return Ok(());
+    };
+    for executor in Executor::ALL {
+        let ran = peer.migrate(executor).await?;
+        let name = format!("{}, {} tenants", executor.name(), peer.tenants);
+        let what = format!("{} statements", ran.statements);
+        series(
+            GROUP_NOOP,
+            format!("django-tenants, {name}"),
+            "s",
+            &what,
+            vec![ran.seconds],
+            report,
+        );
+        let tenants = f64::from(u32::try_from(large.tenants).of("tenants")?);
+        let name = format!(
+            "no-op deploy: django-tenants, {}, at its pace with {} tenants / ours",
+            executor.name(),
+            large.tenants
+        );
+        ratio(name, tenants / peer.pace(&ran) / ours, report);
+    }
+    Ok(())
+}
