@@ -12,26 +12,64 @@ pub(crate) const NOT_HERE: &str = "WG001";
 /// SQLSTATE of `waangu.protect`: a module's migration breaks a rule.
 const RULE_BROKEN: &str = "WG002";
 
-/// A driver error kept beside its fault, so that a module can recognise its own constraints.
-pub(crate) struct DriverCause(pub(crate) tokio_postgres::Error);
+/// What came instead of an answer; kept beside its fault, so that a module can recognise its own
+/// constraints.
+pub(crate) enum Said {
+    /// PostgreSQL refused.
+    Refused(Box<Refusal>),
+    /// The statement can't be sent with these parameters.
+    Misfit(String),
+    /// The connection is gone.
+    Lost(String),
+}
 
-pub(crate) fn from_driver(error: tokio_postgres::Error) -> Fault {
-    let Some(db) = error.as_db_error() else {
-        return fault::DATABASE_UNAVAILABLE
-            .fault("the tenant's database can't be reached")
-            .cause(DriverCause(error));
+/// What PostgreSQL said, as far as somebody makes use of it.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) state: SqlState,
+    pub(crate) message: String,
+    pub(crate) constraint: Option<String>,
+}
+
+pub(crate) fn from_driver(error: impl Into<Said>) -> Fault {
+    let said = error.into();
+    let fault = match &said {
+        Said::Refused(refusal) => refused(refusal),
+        Said::Misfit(_) => fault::INTERNAL.fault("a parameter does not fit its statement"),
+        Said::Lost(_) => {
+            fault::DATABASE_UNAVAILABLE.fault("the tenant's database can't be reached")
+        }
     };
-    let fault = match db.code().code() {
+    fault.cause(said)
+}
+
+fn refused(refusal: &Refusal) -> Fault {
+    match refusal.state.code() {
         NOT_HERE => fault::TENANT_MOVING.fault("the tenant's data is changing its place"),
-        RULE_BROKEN => fault::MODULE_MANIFEST_INVALID.fault(db.message().to_owned()),
+        RULE_BROKEN => fault::MODULE_MANIFEST_INVALID.fault(refusal.message.clone()),
         // 53: out of resources, 57: shut down or cancelled from outside, 08: connection, 40: rolled
         // back for another's sake (deadlock), 55P03: a lock was not to be had in time.
         code if matches!(code.get(..2), Some("53" | "57" | "08" | "40")) || code == "55P03" => {
             fault::DATABASE_UNAVAILABLE.fault("the tenant's database can't take this now")
         }
         _ => fault::INTERNAL.fault("the database refused a statement of the platform"),
-    };
-    fault.cause(DriverCause(error))
+    }
+}
+
+impl From<tokio_postgres::Error> for Said {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let Some(db) = error.as_db_error() else {
+            return Self::Lost(match error.source() {
+                Some(source) => format!("{error}: {source}"),
+                None => error.to_string(),
+            });
+        };
+        Self::Refused(Box::new(Refusal {
+            state: db.code().clone(),
+            message: db.message().to_owned(),
+            constraint: db.constraint().map(ToOwned::to_owned),
+        }))
+    }
 }
 
 pub(crate) fn unavailable(cause: impl fmt::Display) -> Fault {
@@ -40,20 +78,22 @@ pub(crate) fn unavailable(cause: impl fmt::Display) -> Fault {
         .cause(cause)
 }
 
-impl fmt::Display for DriverCause {
+impl fmt::Display for Said {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.as_db_error() {
-            Some(db) => {
-                write!(f, "{} [{}]", db.message(), db.code().code())?;
-                match db.constraint() {
-                    Some(name) => write!(f, " constraint={name}"),
-                    None => Ok(()),
-                }
-            }
-            None => match self.0.source() {
-                Some(source) => write!(f, "{}: {source}", self.0),
-                None => write!(f, "{}", self.0),
-            },
+        match self {
+            Self::Refused(refusal) => refusal.fmt(f),
+            Self::Misfit(text) | Self::Lost(text) => f.write_str(text),
+        }
+    }
+}
+
+/// [`sql_state`] and [`constraint`] read it.
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} [{}]", self.message, self.state.code())?;
+        match &self.constraint {
+            Some(name) => write!(f, " constraint={name}"),
+            None => Ok(()),
         }
     }
 }

@@ -16,28 +16,32 @@ use std::fmt;
 use futures_util::future::try_join4;
 use futures_util::try_join;
 use serde::{Serialize, Serializer};
-use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Row};
+use tokio_postgres::Client;
+use tokio_postgres::types::{FromSql, Type};
 use waangu_kernel::manifest::Manifest;
 use waangu_kernel::{Fault, ModuleId, fault};
 
 use crate::ToSql;
 use crate::error::from_driver;
 use crate::version;
+use crate::wire::{Once, Row, Wire};
 
 mod cell;
 mod facts;
 
 pub use cell::Inspected;
-use facts::{Names, Picture, Seen};
+use facts::{Expected, Names, Seen};
 
 const MODULE: &str = include_str!("../sql/facts/module.sql");
 const HELPER: &str = include_str!("../sql/facts/helper.sql");
 const DATABASE: &str = include_str!("../sql/facts/database.sql");
 
 /// Names are written out in full in what the catalogue answers; nothing is compiled for one reading.
-const BEGIN: &str =
-    "begin transaction read only; set local search_path = pg_catalog; set local jit = off";
+const BEGIN: [&str; 3] = [
+    "begin transaction read only",
+    "set local search_path = pg_catalog",
+    "set local jit = off",
+];
 
 const SERVER: &str = "select current_setting('server_version_num')::integer
      , (select quote_ident(rolname) from pg_roles r
@@ -106,7 +110,7 @@ enum Scope {
 /// # Errors
 /// `database-unavailable`.
 pub async fn inspect(client: &Client, rules: &Rules) -> Result<Vec<Drift>, Fault> {
-    look(client, rules, Scope::Everything).await
+    read(client, rules, Scope::Everything).await?.compare(rules)
 }
 
 /// Looks at what a module's rows depend on, with the module's own login. Each drift is logged with
@@ -115,12 +119,28 @@ pub async fn inspect(client: &Client, rules: &Rules) -> Result<Vec<Drift>, Fault
 /// # Errors
 /// `isolation-drift` when anything has drifted; `database-unavailable`.
 pub async fn inspect_as_module(client: &Client, rules: &Rules) -> Result<(), Fault> {
-    let drifts = look(client, rules, Scope::OwnModule).await?;
+    told(
+        &read(client, rules, Scope::OwnModule)
+            .await?
+            .compare(rules)?,
+    )
+}
+
+/// The same on a connection that is to serve tenants.
+///
+/// # Errors
+/// As [`inspect_as_module`].
+pub(crate) async fn inspect_before_use(wire: &mut Wire, rules: &Rules) -> Result<(), Fault> {
+    told(&read_before_use(wire, rules).await?.compare(rules)?)
+}
+
+/// Logs each drift, and refuses on the first.
+fn told(drifts: &[Drift]) -> Result<(), Fault> {
     for Drift {
         object,
         found,
         mend,
-    } in &drifts
+    } in drifts
     {
         tracing::error!(object, found, %mend, "the database's isolation has drifted");
     }
@@ -144,37 +164,69 @@ pub async fn inspect_as_module(client: &Client, rules: &Rules) -> Result<(), Fau
 /// `database-unavailable`.
 #[doc(hidden)]
 pub async fn record(client: &Client, rules: &Rules) -> Result<String, Fault> {
-    let (_, seen) = read(client, rules, Scope::Everything).await?;
+    let Picture { seen, .. } = read(client, rules, Scope::Everything).await?;
     Ok(facts::record(seen))
 }
 
-async fn look(client: &Client, rules: &Rules, scope: Scope) -> Result<Vec<Drift>, Fault> {
-    let (server, seen) = read(client, rules, scope).await?;
-    let version: i32 = server.try_get(0).map_err(from_driver)?;
-    let names = Names {
-        administrator: server.try_get(1).map_err(from_driver)?,
-        database: server.try_get(2).map_err(from_driver)?,
-    };
-    let mut drifts = Picture::expected()?.compare(&seen, &rules.modules, &names);
-    if let Some(problem) = version::problem(version) {
-        drifts.push(Drift {
-            object: "server".to_owned(),
-            found: problem,
-            mend: Mend::Advice("install PostgreSQL 15.14, 16.10, 17.6 or newer"),
-        });
+/// What the catalogue has answered.
+struct Picture {
+    version: i32,
+    names: Names,
+    seen: Vec<Seen>,
+}
+
+impl Picture {
+    /// Reads the server's row, and a row for each group of objects.
+    fn read<'r, R: Cells + 'r>(
+        server: &R,
+        objects: impl Iterator<Item = &'r R>,
+    ) -> Result<Self, Fault> {
+        Ok(Self {
+            version: server.cell(0)?,
+            names: Names {
+                administrator: server.cell(1)?,
+                database: server.cell(2)?,
+            },
+            seen: objects.map(Seen::read).collect::<Result<_, _>>()?,
+        })
     }
-    Ok(drifts)
+
+    fn compare(self, rules: &Rules) -> Result<Vec<Drift>, Fault> {
+        let mut drifts = Expected::known()?.compare(&self.seen, &rules.modules, &self.names);
+        if let Some(problem) = version::problem(self.version) {
+            drifts.push(Drift {
+                object: "server".to_owned(),
+                found: problem,
+                mend: Mend::Advice("install PostgreSQL 15.14, 16.10, 17.6 or newer"),
+            });
+        }
+        Ok(drifts)
+    }
+}
+
+/// A row, whichever way it came.
+trait Cells {
+    fn cell<'a, T: FromSql<'a>>(&'a self, at: usize) -> Result<T, Fault>;
+}
+
+impl Cells for tokio_postgres::Row {
+    fn cell<'a, T: FromSql<'a>>(&'a self, at: usize) -> Result<T, Fault> {
+        self.try_get(at).map_err(|error| unreadable().cause(error))
+    }
+}
+
+impl Cells for Row {
+    fn cell<'a, T: FromSql<'a>>(&'a self, at: usize) -> Result<T, Fault> {
+        self.try_get(at).map_err(|error| unreadable().cause(error))
+    }
 }
 
 /// Reads everything in one flight, and leaves no statement prepared.
-async fn read(client: &Client, rules: &Rules, scope: Scope) -> Result<(Row, Vec<Seen>), Fault> {
+async fn read(client: &Client, rules: &Rules, scope: Scope) -> Result<Picture, Fault> {
     let own = scope == Scope::OwnModule;
-    let params: [(&(dyn ToSql + Sync), Type); 3] = [
-        (&rules.modules, Type::TEXT_ARRAY),
-        (&own, Type::BOOL),
-        (&rules.append_only, Type::TEXT_ARRAY),
-    ];
-    let begin = client.batch_execute(BEGIN);
+    let params = params(rules, &own);
+    let begin = BEGIN.join("; ");
+    let begin = client.batch_execute(&begin);
     let facts = try_join4(
         client.query_typed(SERVER, &[]),
         client.query_typed(MODULE, &params),
@@ -184,10 +236,40 @@ async fn read(client: &Client, rules: &Rules, scope: Scope) -> Result<(Row, Vec<
     let end = client.batch_execute("rollback");
     let ((), (server, modules, helper, database), ()) =
         try_join!(begin, facts, end).map_err(from_driver)?;
-    let server = server.into_iter().next().ok_or_else(unreadable)?;
-    let rows = modules.iter().chain(&helper).chain(&database);
-    let seen: Result<_, Fault> = rows.map(Seen::read).collect();
-    Ok((server, seen?))
+    let server = server.first().ok_or_else(unreadable)?;
+    Picture::read(server, modules.iter().chain(&helper).chain(&database))
+}
+
+/// The same on a connection that is to serve tenants, about the module's own.
+async fn read_before_use(wire: &mut Wire, rules: &Rules) -> Result<Picture, Fault> {
+    let own = true;
+    let params = params(rules, &own);
+    let [begin, path, jit] = BEGIN;
+    let calls: [Once<'_>; 8] = [
+        (begin, &[]),
+        (path, &[]),
+        (jit, &[]),
+        (SERVER, &[]),
+        (MODULE, &params),
+        (HELPER, &[]),
+        (DATABASE, &params),
+        ("rollback", &[]),
+    ];
+    let answers = wire.once(&calls).await.map_err(from_driver)?;
+    let [_, _, _, server, modules, helper, database, _] = answers.as_slice() else {
+        return Err(unreadable());
+    };
+    let server = server.first().ok_or_else(unreadable)?;
+    Picture::read(server, modules.iter().chain(helper).chain(database))
+}
+
+/// Parameters of [`MODULE`] and [`DATABASE`].
+fn params<'a>(rules: &'a Rules, own: &'a bool) -> [(&'a (dyn ToSql + Sync), Type); 3] {
+    [
+        (&rules.modules, Type::TEXT_ARRAY),
+        (own, Type::BOOL),
+        (&rules.append_only, Type::TEXT_ARRAY),
+    ]
 }
 
 fn unreadable() -> Fault {

@@ -21,6 +21,7 @@ pub mod tx;
 
 mod error;
 mod version;
+mod wire;
 
 pub use admin::{CellAdmin, CellAdminConfig, HomeState, LoginSecret, ModulePackage};
 pub use error::{constraint, is_unreachable, sql_state};
@@ -29,5 +30,6 @@ pub use pools::{CellAddress, CellStats, Limits, Pools};
 pub use tree::{Answer, TreeTx, Visit};
 pub use tx::{Call, Spent, TenantTx};
 
-pub use tokio_postgres::Row;
+pub use wire::{ColumnError, Row, RowIndex};
+
 pub use tokio_postgres::types::{FromSql, ToSql};

@@ -325,9 +325,9 @@ impl Cell {
             state.stats.opened = state.stats.opened.saturating_add(1);
         }
         let mut room = Room { cell: Some(self) };
-        let conn = Conn::open(&self.address, &shared.login, database).await?;
+        let mut conn = Conn::open(&self.address, &shared.login, database).await?;
         if let Some(guard) = &shared.guard {
-            guard.look(id, database, &conn).await?;
+            guard.look(id, database, &mut conn).await?;
         }
         room.cell = None;
         Ok(conn)

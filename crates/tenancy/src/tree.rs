@@ -11,15 +11,14 @@
 //! Left out: visiting several places, and what their answers add up to (`waangu_sdk`).
 
 use tokio::time::Instant;
-use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use waangu_identity::RequestContext;
 use waangu_kernel::placement::Place;
 use waangu_kernel::{Fault, Slug, TenantId, Tier, fault};
 
-use crate::error::from_driver;
 use crate::pools::Pools;
 use crate::tx::TenantTx;
+use crate::wire::Row;
 
 const VISIT: &str = "select waangu.visit($1)";
 const STILL: &str = "select waangu.subtree()";
@@ -151,8 +150,9 @@ impl TreeTx {
 }
 
 fn numbers(rows: &[Row]) -> Result<Vec<i64>, Fault> {
+    let unsaid = fault::INTERNAL.fault("the database did not say which tenants are here");
     match rows {
-        [row] => row.try_get(0).map_err(from_driver),
-        _ => Err(fault::INTERNAL.fault("the database did not say which tenants are here")),
+        [row] => row.try_get(0).map_err(|error| unsaid.cause(error)),
+        _ => Err(unsaid),
     }
 }

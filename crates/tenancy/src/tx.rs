@@ -2,8 +2,8 @@
 //!
 //! Invariants:
 //! - it is sealed by `waangu.enter` with a proof that this process could not have made;
-//! - BEGIN, `enter`, the search path, the first statement and, if it is the only one, COMMIT leave in
-//!   one flight: the context costs no round trip;
+//! - `enter`, the search path, the first statement and, if it is the only one, the commit leave in one
+//!   flight: the context costs no round trip;
 //! - a connection on which its statements may have left something is closed ([`crate::pools`]);
 //! - dropped without [`TenantTx::commit`], it is rolled back before its connection is lent again;
 //!   dropped in the middle of a statement (a cancelled request, a panic, the deadline), the statement
@@ -20,30 +20,28 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{NoTls, Row};
 use waangu_identity::RequestContext;
 use waangu_identity::proof::Access;
 use waangu_kernel::{Fault, fault};
 
+mod ending;
 mod flight;
 mod more;
 mod spent;
 
 pub use more::{CopyOut, Rows, Savepoint};
 
-use crate::error::{DriverCause, from_driver, is_elsewhere, is_state};
+use crate::error::{Said, from_driver, is_elsewhere};
 use crate::pools::{Lease, Pools};
+use crate::wire::{Error, Row};
+use ending::roll_back;
 pub use flight::Call;
-use flight::{Answer, Flight, ROLL_BACK, Stage};
+use flight::{Answer, Flight, Stage};
 use spent::Holding;
 pub use spent::Spent;
-
-/// Longest time given to the rollback of an abandoned transaction.
-const ROLLBACK: Duration = Duration::from_secs(2);
 
 /// Longest wait for a tenant that is frozen (a relocation's pause is far shorter).
 const MOVING_PATIENCE: Duration = Duration::from_secs(5);
@@ -138,7 +136,7 @@ impl TenantTx {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, Fault> {
-        Ok(self.run(&Flight::rows(sql, params)).await?.only())
+        Ok(self.run(&Flight::one(sql, params)).await?.only())
     }
 
     /// Runs a query that gives at most one row.
@@ -162,7 +160,7 @@ impl TenantTx {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<u64, Fault> {
-        Ok(self.run(&Flight::count(sql, params)).await?.count)
+        Ok(self.run(&Flight::one(sql, params)).await?.count)
     }
 
     /// Runs a query and commits, in one flight.
@@ -174,7 +172,7 @@ impl TenantTx {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, Fault> {
-        Ok(self.run(&Flight::rows(sql, params).last()).await?.only())
+        Ok(self.run(&Flight::one(sql, params).last()).await?.only())
     }
 
     /// Runs a statement and commits, in one flight; returns the number of rows it touched.
@@ -186,7 +184,7 @@ impl TenantTx {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<u64, Fault> {
-        Ok(self.run(&Flight::count(sql, params).last()).await?.count)
+        Ok(self.run(&Flight::one(sql, params).last()).await?.count)
     }
 
     /// Commits.
@@ -286,29 +284,48 @@ impl TenantTx {
             let late = fault::DATABASE_UNAVAILABLE.fault("the request's time is over");
             return Err((Stage::Statement, late));
         };
-        match sent {
-            Ok(answer) => {
+        let (stage, error) = match sent {
+            Ok(answer) => return self.sent(flight, answer),
+            Err(failed) => failed,
+        };
+        // What can't be known is not done again: a commit may have been heard, and its answer lost.
+        let unknown = !error.is_refusal() && flight.ends() && self.context.access == Access::Write;
+        let stage = match stage {
+            Stage::Begin if unknown => Stage::Commit,
+            stage => stage,
+        };
+        let spoils = stage == Stage::Begin || spoils(&error);
+        self.progress = if spoils {
+            Progress::Spoilt
+        } else {
+            Progress::Failed
+        };
+        let fault = match stage {
+            Stage::Enter => refusal(error),
+            Stage::Begin | Stage::Statement | Stage::Commit => from_driver(error),
+        };
+        Err((stage, fault))
+    }
+
+    fn sent(&mut self, flight: &Flight<'_>, answer: Answer) -> Result<Answer, (Stage, Fault)> {
+        let conn = self.lease.as_mut().and_then(Lease::conn);
+        let state = conn.map(|conn| (conn.wire().is_open(), conn.wire().is_quiet()));
+        match (flight.ends(), state) {
+            (false, Some((true, _))) => {
                 self.progress = Progress::Idle;
-                if flight.ends() {
-                    // Returned to the pool only now that the transaction has ended.
-                    self.progress = Progress::Ended;
-                    self.lease = None;
-                    self.holding = None;
-                }
                 Ok(answer)
             }
-            Err((stage, error)) => {
-                let spoils = stage == Stage::Begin || spoils(&error);
-                self.progress = if spoils {
-                    Progress::Spoilt
-                } else {
-                    Progress::Failed
-                };
-                let fault = match stage {
-                    Stage::Enter => refusal(error),
-                    Stage::Begin | Stage::Statement | Stage::Commit => from_driver(error),
-                };
-                Err((stage, fault))
+            (true, Some((_, true))) => {
+                // Returned to the pool only now that the transaction has ended.
+                self.progress = Progress::Ended;
+                self.lease = None;
+                self.holding = None;
+                Ok(answer)
+            }
+            _ => {
+                self.progress = Progress::Spoilt;
+                let why = "a statement has begun or ended a transaction by itself";
+                Err((Stage::Commit, over(why)))
             }
         }
     }
@@ -327,45 +344,9 @@ impl TenantTx {
     }
 }
 
-impl Drop for TenantTx {
-    fn drop(&mut self) {
-        let Some(mut lease) = self.lease.take() else {
-            return;
-        };
-        let runtime = Handle::try_current();
-        let (Some(cancel), Ok(runtime)) = (lease.conn().map(|conn| conn.cancel_token()), runtime)
-        else {
-            lease.discard();
-            return;
-        };
-        match self.progress {
-            Progress::Busy => {
-                lease.discard();
-                runtime.spawn(async move {
-                    if let Err(error) = cancel.cancel_query(NoTls).await {
-                        tracing::debug!(%error, "an abandoned statement could not be cancelled");
-                    }
-                });
-            }
-            Progress::Spoilt => lease.discard(),
-            Progress::Idle | Progress::Failed => drop(runtime.spawn(roll_back(lease))),
-            Progress::New | Progress::Ended => {}
-        }
-    }
-}
-
 impl fmt::Debug for TenantTx {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "TenantTx({:?})", self.progress)
-    }
-}
-
-/// Ends a transaction without its changes; a connection that does not manage that is closed.
-async fn roll_back(mut lease: Lease) {
-    let Some(conn) = lease.conn() else { return };
-    let rollback = conn.client().batch_execute(ROLL_BACK);
-    if !matches!(tokio::time::timeout(ROLLBACK, rollback).await, Ok(Ok(()))) {
-        lease.discard();
     }
 }
 
@@ -374,22 +355,22 @@ fn over(why: &'static str) -> Fault {
 }
 
 /// The table has changed under a prepared statement (0A000), or somebody has deallocated it (26000).
-fn spoils(error: &tokio_postgres::Error) -> bool {
-    is_state(error, &SqlState::FEATURE_NOT_SUPPORTED)
-        || is_state(error, &SqlState::INVALID_SQL_STATEMENT_NAME)
+fn spoils(error: &Error) -> bool {
+    error.is_state(&SqlState::FEATURE_NOT_SUPPORTED)
+        || error.is_state(&SqlState::INVALID_SQL_STATEMENT_NAME)
 }
 
 /// `enter` says "insufficient privilege" when it does not accept a proof, and can't seal on a replica.
-fn refusal(error: tokio_postgres::Error) -> Fault {
-    if is_state(&error, &SqlState::INSUFFICIENT_PRIVILEGE) {
+fn refusal(error: Error) -> Fault {
+    if error.is_state(&SqlState::INSUFFICIENT_PRIVILEGE) {
         return fault::CONTEXT_REFUSED
             .fault("the database did not accept the request's context")
-            .cause(DriverCause(error));
+            .cause(Said::from(error));
     }
-    if is_state(&error, &SqlState::READ_ONLY_SQL_TRANSACTION) {
+    if error.is_state(&SqlState::READ_ONLY_SQL_TRANSACTION) {
         return fault::DATABASE_READ_ONLY
             .fault("the tenant's database is a replica, or set to read only")
-            .cause(DriverCause(error));
+            .cause(Said::from(error));
     }
     from_driver(error)
 }

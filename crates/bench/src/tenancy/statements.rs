@@ -163,7 +163,8 @@ fn explain(report: &mut Report) {
         "each sample is the mean of one batch of about 80 ms; ratios and goals are medians of the \
          ratios of batches that ran side by side; one client, one transaction at a time",
         "bare: the same table, a login with BYPASSRLS, `where tenant_id = $1`, prepared; BEGIN leaves \
-         with the first statement and COMMIT with the last, so one statement is one round trip",
+         with the first statement and COMMIT with the last, so one statement is one round trip; \
+         tokio-postgres, as today's way, where ours has a connection of its own with one Sync",
         "today's way: policy `tenant_id = current_setting('app.current_tenant')::bigint`; BEGIN, \
          set_config (prepared), statements (prepared), COMMIT, each a round trip",
         "ours: TenantTx from the module's pool; each transaction has a context and proof of its own \

@@ -177,7 +177,10 @@ impl<'a> Ours<'a> {
         let begun = TreeTx::begin(&self.pools, visit, deadline).await;
         let mut tx = begun.told("subtree")?;
         let rows = tx.query(OURS_SQL, &[]).await.told("subtree")?;
-        let sum = sum(&rows)?;
+        let [row] = rows.as_slice() else {
+            return Err(Failure::new("subtree: no sum"));
+        };
+        let sum = (row.try_get(0).of("count")?, row.try_get(1).of("sum")?);
         Ok(tx.answer(sum).await.told("subtree")?.into_inner())
     }
 }
@@ -205,13 +208,9 @@ impl Bare {
         let rows = self.client.query(&self.statement, &params);
         let commit = self.client.batch_execute("commit");
         let ((), rows, ()) = try_join3(begin, rows, commit).await.of("subtree")?;
-        sum(&rows)
+        let [row] = rows.as_slice() else {
+            return Err(Failure::new("subtree: no sum"));
+        };
+        Ok((row.try_get(0).of("count")?, row.try_get(1).of("sum")?))
     }
-}
-
-fn sum(rows: &[tokio_postgres::Row]) -> Result<(i64, i64), Failure> {
-    let [row] = rows else {
-        return Err(Failure::new("subtree: no sum"));
-    };
-    Ok((row.try_get(0).of("count")?, row.try_get(1).of("sum")?))
 }

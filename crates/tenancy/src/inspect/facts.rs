@@ -4,11 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio_postgres::Row;
 use waangu_kernel::Fault;
 
-use super::{Drift, Mend, unreadable};
-use crate::error::from_driver;
+use super::{Cells, Drift, Mend, unreadable};
 
 const EXPECTED: &str = include_str!("../../sql/expected.json");
 
@@ -51,7 +49,7 @@ pub(super) struct Seen {
 /// What the objects of each kind should be like.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(super) struct Picture {
+pub(super) struct Expected {
     kinds: BTreeMap<String, Vec<Fact>>,
 }
 
@@ -63,8 +61,8 @@ pub(super) struct Names {
 
 impl Seen {
     /// Reads a row: kind, module, facts, objects.
-    pub(super) fn read(row: &Row) -> Result<Self, Fault> {
-        let facts: Value = row.try_get(1 + 1).map_err(from_driver)?;
+    pub(super) fn read<R: Cells>(row: &R) -> Result<Self, Fault> {
+        let facts: Value = row.cell(1 + 1)?;
         let facts: Vec<[Option<String>; 4]> =
             serde_json::from_value(facts).map_err(|error| unreadable().cause(error))?;
         let facts = facts
@@ -77,10 +75,10 @@ impl Seen {
             })
             .collect();
         Ok(Self {
-            kind: row.try_get(0).map_err(from_driver)?,
-            module: row.try_get(1).map_err(from_driver)?,
+            kind: row.cell(0)?,
+            module: row.cell(1)?,
             facts,
-            objects: row.try_get(3).map_err(from_driver)?,
+            objects: row.cell(3)?,
         })
     }
 }
@@ -118,9 +116,9 @@ impl Seen {
     }
 }
 
-impl Picture {
+impl Expected {
     /// What this program was built with.
-    pub(super) fn expected() -> Result<Self, Fault> {
+    pub(super) fn known() -> Result<Self, Fault> {
         serde_json::from_str(EXPECTED).map_err(|error| unreadable().cause(error))
     }
 
@@ -169,7 +167,7 @@ pub(super) fn record(seen: Vec<Seen>) -> String {
         .into_iter()
         .map(|group| (group.kind, group.facts))
         .collect();
-    let text = serde_json::to_string_pretty(&Picture { kinds });
+    let text = serde_json::to_string_pretty(&Expected { kinds });
     text.unwrap_or_default() + "\n"
 }
 

@@ -3,13 +3,12 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use futures_util::future;
 use tokio::time::Instant;
-use tokio_postgres::{CancelToken, Client, Config, NoTls, Statement};
 use waangu_kernel::{Fault, TenantId};
 
 use super::{CellAddress, WAIT, trace};
 use crate::error::{from_driver, unavailable};
+use crate::wire::{Cancel, Error, Prepared, Start, Wire};
 
 /// Longest silence of a cell before its connections are given up, so that a cut network is noticed.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -24,22 +23,56 @@ const MAX_AGE: Duration = Duration::from_mins(30);
 /// its server process that is never freed (data-plane design §4).
 const MAX_SCHEMAS: usize = 200;
 
-/// Prepared statements of one connection; more than a module has, unless it makes up SQL as it goes.
+/// A connection is closed when so many statements are prepared on it: more than a module has, unless it
+/// makes up SQL as it goes.
 const MAX_STATEMENTS: usize = 500;
+
+/// What ends a transaction well.
+pub(crate) const COMMIT: &str = "commit";
 
 const ENTER: &str = "select waangu.enter($1, $2, $3)";
 const PATH: &str = "select waangu.path($1)";
 
 /// An open connection.
 pub(crate) struct Conn {
-    client: Client,
-    enter: Statement,
-    path: Statement,
-    statements: HashMap<Box<str>, Statement>,
+    wire: Wire,
+    frame: Frame,
+    statements: Statements,
     born: Instant,
     last: Option<TenantId>,
     schemas: HashSet<TenantId>,
     tainted: bool,
+}
+
+/// What stands around the statements of a transaction.
+#[derive(Debug, Clone)]
+pub(crate) struct Frame {
+    pub(crate) begin: Prepared,
+    pub(crate) enter: Prepared,
+    pub(crate) path: Prepared,
+    pub(crate) commit: Prepared,
+}
+
+/// A statement that is prepared here.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    pub(crate) prepared: Prepared,
+    /// Whether it has no meaning without a BEGIN.
+    pub(crate) in_block: bool,
+}
+
+/// What is prepared on a connection, by its text.
+pub(crate) type Statements = HashMap<Box<str>, Known>;
+
+impl Frame {
+    async fn prepare(wire: &mut Wire) -> Result<Self, Error> {
+        Ok(Self {
+            begin: wire.prepare("begin").await?,
+            enter: wire.prepare(ENTER).await?,
+            path: wire.prepare(PATH).await?,
+            commit: wire.prepare(COMMIT).await?,
+        })
+    }
 }
 
 impl Conn {
@@ -49,35 +82,24 @@ impl Conn {
         login: &str,
         database: &str,
     ) -> Result<Self, Fault> {
-        let mut config = Config::new();
-        config
-            .host(&address.host)
-            .port(address.port)
-            .user(login)
-            .password(&address.password)
-            .dbname(database)
-            .application_name(login)
-            .options(BOUNDS)
-            .tcp_user_timeout(SILENCE)
-            .connect_timeout(WAIT);
-        let connected = tokio::time::timeout(WAIT, config.connect(NoTls)).await;
-        let (client, connection) = connected.map_err(unavailable)?.map_err(from_driver)?;
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the driver's own task; it ends when the client is dropped"
-        )]
-        drop(tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a database connection ended");
-            }
-        }));
-        let enter = client.prepare(ENTER);
-        let prepared = future::try_join(enter, client.prepare(PATH)).await;
-        let (enter, path) = prepared.map_err(from_driver)?;
+        let start = Start {
+            host: &address.host,
+            port: address.port,
+            login,
+            password: &address.password,
+            database,
+            options: BOUNDS,
+            silence: SILENCE,
+        };
+        let opened = tokio::time::timeout(WAIT, async {
+            let mut wire = Wire::start(start).await?;
+            let frame = Frame::prepare(&mut wire).await?;
+            Ok::<_, Error>((wire, frame))
+        });
+        let (wire, frame) = opened.await.map_err(unavailable)?.map_err(from_driver)?;
         Ok(Self {
-            client,
-            enter,
-            path,
+            wire,
+            frame,
             statements: HashMap::new(),
             born: Instant::now(),
             last: None,
@@ -86,24 +108,19 @@ impl Conn {
         })
     }
 
-    /// The driver's client.
-    pub(crate) fn client(&self) -> &Client {
-        &self.client
+    /// The connection.
+    pub(crate) fn wire(&mut self) -> &mut Wire {
+        &mut self.wire
     }
 
     /// What cancels the statement in hand.
-    pub(crate) fn cancel_token(&self) -> CancelToken {
-        self.client.cancel_token()
+    pub(crate) fn cancel(&self) -> Cancel {
+        self.wire.cancel()
     }
 
-    /// `waangu.enter`, prepared.
-    pub(crate) fn enter(&self) -> &Statement {
-        &self.enter
-    }
-
-    /// What sets the search path for one transaction, prepared.
-    pub(crate) fn path(&self) -> &Statement {
-        &self.path
+    /// What a flight needs of it.
+    pub(crate) fn parts(&mut self) -> (&mut Wire, &Frame, &Statements) {
+        (&mut self.wire, &self.frame, &self.statements)
     }
 
     /// Whether a statement is prepared here already.
@@ -111,18 +128,27 @@ impl Conn {
         self.statements.contains_key(sql)
     }
 
+    /// Whether a statement has no meaning without a BEGIN, as far as is known.
+    pub(crate) fn needs_a_block(&self, sql: &str) -> bool {
+        self.statements.get(sql).is_none_or(|known| known.in_block)
+    }
+
+    /// Remembers a statement that was prepared here.
+    pub(crate) fn remember(&mut self, sql: &str, prepared: Prepared) {
+        let in_block = trace::needs_a_block(sql);
+        let known = Known { prepared, in_block };
+        self.statements.insert(sql.into(), known);
+    }
+
     /// A statement, prepared on this connection once.
-    pub(crate) async fn prepare(&mut self, sql: &str) -> Result<Statement, tokio_postgres::Error> {
-        if let Some(statement) = self.statements.get(sql) {
-            return Ok(statement.clone());
+    pub(crate) async fn prepare(&mut self, sql: &str) -> Result<Prepared, Error> {
+        if let Some(known) = self.statements.get(sql) {
+            return Ok(known.prepared.clone());
         }
         self.watch(sql);
-        let statement = self.client.prepare(sql).await?;
-        if self.statements.len() >= MAX_STATEMENTS {
-            self.statements.clear();
-        }
-        self.statements.insert(sql.into(), statement.clone());
-        Ok(statement)
+        let prepared = self.wire.prepare(sql).await?;
+        self.remember(sql, prepared.clone());
+        Ok(prepared)
     }
 
     /// The tenant served last.
@@ -144,7 +170,7 @@ impl Conn {
     }
 
     /// Whether a statement may have left traces.
-    pub(super) fn is_tainted(&self) -> bool {
+    pub(crate) fn is_tainted(&self) -> bool {
         self.tainted
     }
 
@@ -156,7 +182,9 @@ impl Conn {
     /// Whether it can serve again.
     pub(super) fn is_fresh(&self) -> bool {
         !self.tainted
-            && !self.client.is_closed()
+            && self.wire.is_quiet()
+            && !self.wire.has_ended()
+            && self.statements.len() < MAX_STATEMENTS
             && self.born.elapsed() < MAX_AGE
             && self.schemas.len() < MAX_SCHEMAS
     }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use waangu_kernel::{CellId, Fault};
 
 use super::conn::Conn;
-use crate::inspect::{Rules, inspect_as_module};
+use crate::inspect::{Rules, inspect_before_use};
 
 /// How long a database that was found sound is taken to be so.
 const FRESH: Duration = Duration::from_mins(10);
@@ -44,7 +44,7 @@ impl Guard {
         &self,
         cell: &CellId,
         database: &str,
-        conn: &Conn,
+        conn: &mut Conn,
     ) -> Result<(), Fault> {
         let seen = {
             let mut all = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -55,7 +55,7 @@ impl Guard {
         if sound.is_some_and(|since| since.elapsed() < FRESH) {
             return Ok(());
         }
-        inspect_as_module(conn.client(), &self.rules).await?;
+        inspect_before_use(conn.wire(), &self.rules).await?;
         *sound = Some(Instant::now());
         Ok(())
     }

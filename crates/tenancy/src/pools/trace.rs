@@ -22,18 +22,37 @@ const HARMLESS: [&str; 10] = [
     "release",
 ];
 
+/// Commands that do the same with BEGIN and without it, as long as nothing ends the transaction
+/// between them.
+const ALONE: [&str; 7] = [
+    "select", "insert", "update", "delete", "merge", "with", "values",
+];
+
 /// Whether a statement, sent by itself, leaves nothing behind.
 pub(super) fn leaves_none(sql: &str) -> bool {
+    let Some((word, rest)) = first_word(sql) else {
+        return false;
+    };
+    HARMLESS.contains(&word.as_str())
+        || word == "rollback" && rest.trim_start().to_ascii_lowercase().starts_with("to ")
+}
+
+/// Whether a statement has a meaning only between BEGIN and COMMIT, or is not known to have one without.
+pub(super) fn needs_a_block(sql: &str) -> bool {
+    let word = first_word(sql).map(|(word, _)| word);
+    word.is_none_or(|word| !ALONE.contains(&word.as_str()))
+}
+
+/// The first word, in small letters, and what follows it.
+fn first_word(sql: &str) -> Option<(String, &str)> {
     let sql = after_comments(sql);
     let end = sql.find(|c: char| !c.is_ascii_alphabetic());
     let (word, rest) = sql.split_at(end.unwrap_or(sql.len()));
     // Part of a longer name, perhaps in another alphabet.
     if rest.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | '$') || !c.is_ascii()) {
-        return false;
+        return None;
     }
-    let word = word.to_ascii_lowercase();
-    HARMLESS.contains(&word.as_str())
-        || word == "rollback" && rest.trim_start().to_ascii_lowercase().starts_with("to ")
+    Some((word.to_ascii_lowercase(), rest))
 }
 
 /// What follows white space and comments as PostgreSQL reads them (documentation §4.1.5), except that
@@ -121,6 +140,23 @@ mod tests {
             "(select 1)",
         ] {
             assert!(!leaves_none(sql), "{sql}");
+        }
+    }
+
+    /// A savepoint without a block would be refused; a procedure could commit.
+    #[test]
+    fn only_plain_statements_do_without_a_block() {
+        assert!(!needs_a_block("/* why */ select 1"));
+        for sql in [
+            "savepoint a",
+            "release a",
+            "rollback to a",
+            "call p()",
+            "do $$$$",
+            "lock t",
+            "",
+        ] {
+            assert!(needs_a_block(sql), "{sql}");
         }
     }
 }

@@ -1,30 +1,21 @@
-//! What leaves in one flight: all messages are written before the first answer is awaited.
+//! What leaves in one flight: one piece of writing with one Sync at its end.
 //!
-//! tokio-postgres sends each message when its future is first polled, and `join` polls in order; so
-//! the order of the futures is the order on the wire. When one fails, PostgreSQL refuses those after
-//! it (25P02) without running them, and the first error in order is the one that counts.
+//! PostgreSQL takes what stands between two Syncs as one transaction unless it is told otherwise. So a
+//! flight that is the whole transaction has neither BEGIN nor COMMIT: `enter` seals it, the statements
+//! run, and the Sync commits, or, after an error anywhere, nothing has happened. A flight after which
+//! more is to come, or whose statements need a block, has them.
 
-use futures_util::future::{OptionFuture, join_all, join5};
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Error, Row, Statement};
 use waangu_identity::{Proof, RequestContext};
 use waangu_kernel::placement::Tier;
 
-use crate::pools::conn::Conn;
-
-const BEGIN: &str = "begin";
-
-/// Ends a transaction. Nothing of the session has to be taken back: what can change a role or a setting
-/// costs the connection ([`crate::pools`]), and queries can't since `core.sql` took away `set_config`.
-const COMMIT: &str = "commit";
-
-/// The same without the transaction's changes; nobody waits for it, so it takes back what it can.
-pub(super) const ROLL_BACK: &str = "rollback; reset role; reset all";
+use crate::pools::conn::{COMMIT, Conn};
+use crate::wire::{Described, Error, Piece, Prepared, Row, Wire};
 
 /// Where a flight failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// Beginning.
+    /// Before anything was answered: the connection had ended.
     Begin,
     /// Proving the context.
     Enter,
@@ -51,13 +42,12 @@ impl Answer {
     }
 }
 
-/// Most statements of one flight: up to so many futures `join_all` polls in their order.
+/// Most statements of one flight: what is written and what is answered is held in memory.
 pub(super) const MOST: usize = 30;
 
 /// What to send.
 pub(super) struct Flight<'a> {
     calls: Vec<Call<'a>>,
-    counts: bool,
     commits: bool,
 }
 
@@ -66,7 +56,6 @@ impl<'a> Flight<'a> {
     pub(super) fn only_open() -> Self {
         Self {
             calls: Vec::new(),
-            counts: false,
             commits: false,
         }
     }
@@ -75,34 +64,22 @@ impl<'a> Flight<'a> {
     pub(super) fn only_commit() -> Self {
         Self {
             calls: Vec::new(),
-            counts: false,
             commits: true,
         }
     }
 
-    /// A statement that gives rows.
-    pub(super) fn rows(sql: &'a str, params: &'a [&'a (dyn ToSql + Sync)]) -> Self {
+    /// One statement.
+    pub(super) fn one(sql: &'a str, params: &'a [&'a (dyn ToSql + Sync)]) -> Self {
         Self {
             calls: vec![(sql, params)],
-            counts: false,
             commits: false,
         }
     }
 
-    /// Several statements that give rows, at most [`MOST`].
+    /// Several statements, at most [`MOST`].
     pub(super) fn all(calls: &[Call<'a>]) -> Self {
         Self {
             calls: calls.to_vec(),
-            counts: false,
-            commits: false,
-        }
-    }
-
-    /// A statement that gives a number of rows.
-    pub(super) fn count(sql: &'a str, params: &'a [&'a (dyn ToSql + Sync)]) -> Self {
-        Self {
-            calls: vec![(sql, params)],
-            counts: true,
             commits: false,
         }
     }
@@ -126,75 +103,205 @@ impl<'a> Flight<'a> {
         conn: &mut Conn,
         context: Option<&RequestContext>,
     ) -> Result<Answer, (Stage, Error)> {
-        let mut context = context;
         if let Some(context) = context {
             conn.pass_to(context.tenant);
         }
         if let Some(own) = context.filter(|context| context.placement.tier == Tier::Schema) {
             conn.remember_schema(own.tenant);
         }
-        // Names are looked up when a statement is prepared, so the search path must stand by then.
-        if context.is_some() && self.calls.iter().any(|(sql, _)| !conn.knows(sql)) {
-            transmit(conn, context.take(), &[], false, false).await?;
+        let mut context = context;
+        if self.calls.iter().any(|(sql, _)| !conn.knows(sql)) {
+            // Names are looked up when a statement is prepared, so the search path stands by then.
+            self.learn(conn, context.take()).await?;
         }
-        let mut calls = Vec::with_capacity(self.calls.len());
-        for (sql, params) in &self.calls {
-            let prepared = conn.prepare(sql).await;
-            calls.push((
-                prepared.map_err(|error| (Stage::Statement, error))?,
-                *params,
-            ));
+        let leg = Leg::encode(conn, context, &self.calls, self.commits)?;
+        leg.send(conn.wire()).await?;
+        let answer = leg.answer(conn.wire()).await;
+        leg.end(conn.wire(), answer).await
+    }
+
+    /// Prepares what is not known here, and begins the transaction in the same flight if that is still
+    /// to be done.
+    async fn learn(
+        &self,
+        conn: &mut Conn,
+        context: Option<&RequestContext>,
+    ) -> Result<(), (Stage, Error)> {
+        let leg = Leg::encode(conn, context, &[], false)?;
+        let failed = |error| (Stage::Statement, error);
+        let mut unknown: Vec<(&str, Box<str>)> = Vec::new();
+        for (sql, _) in &self.calls {
+            if !conn.knows(sql) && !unknown.iter().any(|(other, _)| other == sql) {
+                conn.watch(sql);
+                unknown.push((sql, conn.wire().parse(sql).map_err(failed)?));
+            }
         }
-        transmit(conn, context, &calls, self.counts, self.commits).await
+        leg.send(conn.wire()).await?;
+        let described = leg.descriptions(conn.wire(), unknown).await;
+        for (sql, described) in leg.end(conn.wire(), described).await? {
+            let prepared = conn.wire().known(described).await.map_err(failed)?;
+            conn.remember(sql, prepared);
+        }
+        Ok(())
     }
 }
 
-async fn transmit(
-    conn: &Conn,
-    context: Option<&RequestContext>,
-    calls: &[(Statement, &[&(dyn ToSql + Sync)])],
-    counts: bool,
-    commits: bool,
-) -> Result<Answer, (Stage, Error)> {
-    let client = conn.client();
-    let begin = context.map(|_| client.batch_execute(BEGIN));
-    let enter = context.map(|context| async move {
-        let Proof { claims, kid, mac } = &context.proof;
-        let params: [&(dyn ToSql + Sync); 3] = [claims, kid, mac];
-        client.execute(conn.enter(), &params).await
-    });
-    let path = context
-        .filter(|context| context.placement.tier == Tier::Schema)
-        .map(|context| async move {
-            let schema = context.schema();
-            let params: [&(dyn ToSql + Sync); 1] = [&schema];
-            client.execute(conn.path(), &params).await
-        });
-    let run = calls.iter().map(|(statement, params)| async move {
-        if counts {
-            return Ok((Vec::new(), client.execute(statement, params).await?));
+/// What was encoded to leave with one Sync: the statements, in order, and what each is for.
+struct Leg {
+    steps: Vec<(Stage, Prepared)>,
+    opens: bool,
+}
+
+impl Leg {
+    /// Encodes what is to be sent. With no need for a block, a leg that opens and commits is a
+    /// transaction without saying so.
+    fn encode(
+        conn: &mut Conn,
+        context: Option<&RequestContext>,
+        calls: &[Call<'_>],
+        commits: bool,
+    ) -> Result<Self, (Stage, Error)> {
+        let tainted = conn.is_tainted();
+        let block =
+            tainted || calls.is_empty() || calls.iter().any(|(sql, _)| conn.needs_a_block(sql));
+        let whole = context.is_some() && commits && !block;
+        let (wire, frame, statements) = conn.parts();
+        let mut steps = Steps {
+            wire,
+            steps: Vec::with_capacity(calls.len().saturating_add(4)),
+        };
+        if let Some(context) = context {
+            if !whole {
+                steps.add(Stage::Enter, &frame.begin, &[])?;
+            }
+            let Proof { claims, kid, mac } = &context.proof;
+            steps.add(Stage::Enter, &frame.enter, &[claims, kid, mac])?;
+            if context.placement.tier == Tier::Schema {
+                steps.add(Stage::Enter, &frame.path, &[&context.schema()])?;
+            }
         }
-        Ok((client.query(statement, params).await?, 0))
-    });
-    let commit = commits.then(|| client.batch_execute(COMMIT));
-    let (started, entered, pathed, ran, committed) = join5(
-        OptionFuture::from(begin),
-        OptionFuture::from(enter),
-        OptionFuture::from(path),
-        join_all(run),
-        OptionFuture::from(commit),
-    )
-    .await;
-    let failed = |stage| move |error| (stage, error);
-    started.transpose().map_err(failed(Stage::Begin))?;
-    entered.transpose().map_err(failed(Stage::Enter))?;
-    pathed.transpose().map_err(failed(Stage::Enter))?;
-    let mut answer = Answer::default();
-    for one in ran {
-        let (rows, count) = one.map_err(failed(Stage::Statement))?;
-        answer.rows.push(rows);
-        answer.count = count;
+        for (sql, params) in calls {
+            // Skipped, it would be a statement that is answered and never run.
+            let known = statements.get(*sql);
+            let known = known.ok_or_else(|| (Stage::Statement, Error::unexpected()))?;
+            steps.add(Stage::Statement, &known.prepared, params)?;
+        }
+        if commits && !whole {
+            steps.commit(&frame.commit, tainted)?;
+        }
+        let opens = context.is_some();
+        Ok(Self {
+            steps: steps.steps,
+            opens,
+        })
     }
-    committed.transpose().map_err(failed(Stage::Commit))?;
-    Ok(answer)
+
+    async fn send(&self, wire: &mut Wire) -> Result<(), (Stage, Error)> {
+        let sent = wire.send().await;
+        sent.map_err(|error| self.blame(true, Stage::Statement, error))
+    }
+
+    /// Reads the answer of each step.
+    async fn answer(&self, wire: &mut Wire) -> Result<Answer, (Stage, Error)> {
+        let mut answer = Answer::default();
+        for (at, (stage, prepared)) in self.steps.iter().enumerate() {
+            let mut rows = Vec::new();
+            let count = loop {
+                match wire.piece(prepared.columns()).await {
+                    Ok(Piece::Row(row)) => rows.push(row),
+                    Ok(Piece::End(count)) => break count,
+                    // Only `copy_out` takes them.
+                    Ok(Piece::Bytes(_)) => return Err((*stage, Error::unexpected())),
+                    Err(error) => return Err(self.blame(at == 0, *stage, error)),
+                }
+            };
+            if *stage == Stage::Statement {
+                answer.rows.push(rows);
+                answer.count = count;
+            }
+        }
+        Ok(answer)
+    }
+
+    /// Reads the answer of each step, and what the statements are that were parsed after them.
+    async fn descriptions<'s>(
+        &self,
+        wire: &mut Wire,
+        parsed: Vec<(&'s str, Box<str>)>,
+    ) -> Result<Vec<(&'s str, Described)>, (Stage, Error)> {
+        self.answer(wire).await?;
+        let mut described = Vec::with_capacity(parsed.len());
+        for (sql, name) in parsed {
+            let one = wire.description(name).await;
+            described.push((sql, one.map_err(|error| (Stage::Statement, error))?));
+        }
+        Ok(described)
+    }
+
+    /// Reads what is left up to the Sync. What fails only there is the commit.
+    async fn end<T>(
+        &self,
+        wire: &mut Wire,
+        part: Result<T, (Stage, Error)>,
+    ) -> Result<T, (Stage, Error)> {
+        let (stage, part) = match part {
+            Ok(part) => (Stage::Commit, Ok(part)),
+            Err((stage, error)) => (stage, Err(error)),
+        };
+        wire.finish_after(part)
+            .await
+            .map_err(|error| (stage, error))
+    }
+
+    /// A connection that has ended before it answered anything to what opens a transaction has done
+    /// nothing of it.
+    fn blame(&self, first: bool, stage: Stage, error: Error) -> (Stage, Error) {
+        let gone = error
+            .refused()
+            .is_none_or(|refusal| refusal.state.code().starts_with("57P"));
+        let sent = !matches!(error, Error::Value(_));
+        if self.opens && first && gone && sent {
+            return (Stage::Begin, error);
+        }
+        (stage, error)
+    }
+}
+
+/// Ends a transaction without its changes.
+pub(super) async fn roll_back(conn: &mut Conn) -> Result<(), Error> {
+    let wire = conn.wire();
+    wire.command("rollback")?;
+    wire.send().await?;
+    wire.finish().await
+}
+
+/// Encodes one step after the other.
+struct Steps<'a> {
+    wire: &'a mut Wire,
+    steps: Vec<(Stage, Prepared)>,
+}
+
+impl Steps<'_> {
+    /// On a connection on which a statement may have done anything, the prepared one may be gone.
+    fn commit(&mut self, prepared: &Prepared, tainted: bool) -> Result<(), (Stage, Error)> {
+        if !tainted {
+            return self.add(Stage::Commit, prepared, &[]);
+        }
+        let encoded = self.wire.command(COMMIT);
+        encoded.map_err(|error| (Stage::Commit, error))?;
+        self.steps.push((Stage::Commit, prepared.clone()));
+        Ok(())
+    }
+
+    fn add(
+        &mut self,
+        stage: Stage,
+        statement: &Prepared,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<(), (Stage, Error)> {
+        let encoded = self.wire.run(statement, params);
+        encoded.map_err(|error| (stage, error))?;
+        self.steps.push((stage, statement.clone()));
+        Ok(())
+    }
 }

@@ -1,18 +1,19 @@
 //! Savepoints, results too large for memory, and COPY out.
 
 use std::fmt;
-use std::pin::Pin;
+use std::future::Future;
 
 use bytes::Bytes;
-use futures_util::StreamExt as _;
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{CopyOutStream, Error, Row, RowStream};
 use waangu_kernel::{Fault, fault};
 
 use super::flight::{Call, Flight, MOST};
 use super::{Progress, TenantTx, over};
 use crate::error::from_driver;
+use crate::pools::Lease;
+use crate::pools::conn::Conn;
+use crate::wire::{Error, Piece, Prepared, Row};
 
 /// A point to which a transaction can go back.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,13 +23,13 @@ pub struct Savepoint(String);
 /// with nothing but the rollback.
 pub struct Rows<'t> {
     tx: &'t mut TenantTx,
-    stream: Pin<Box<RowStream>>,
+    statement: Prepared,
 }
 
 /// Bytes of a `COPY … TO STDOUT`, likewise.
 pub struct CopyOut<'t> {
     tx: &'t mut TenantTx,
-    stream: Pin<Box<CopyOutStream>>,
+    statement: Prepared,
 }
 
 impl TenantTx {
@@ -72,7 +73,7 @@ impl TenantTx {
         self.savepoints = self.savepoints.saturating_add(1);
         let name = format!("waangu_{}", self.savepoints);
         self.open().await?;
-        self.run(&Flight::count(&format!("savepoint {name}"), &[]))
+        self.run(&Flight::one(&format!("savepoint {name}"), &[]))
             .await?;
         Ok(Savepoint(name))
     }
@@ -86,7 +87,7 @@ impl TenantTx {
             self.progress = Progress::Idle;
         }
         let sql = format!("rollback to savepoint {}", point.0);
-        self.run(&Flight::count(&sql, &[])).await.map(drop)
+        self.run(&Flight::one(&sql, &[])).await.map(drop)
     }
 
     /// Runs a query whose rows are too many for memory.
@@ -98,22 +99,10 @@ impl TenantTx {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Rows<'_>, Fault> {
-        self.start_stream().await?;
-        let deadline = self.deadline;
-        let Some(conn) = self.lease.as_mut().and_then(crate::pools::Lease::conn) else {
-            return Err(over("the transaction has no connection"));
-        };
-        let begun = timeout_at(deadline, async {
-            let statement = conn.prepare(sql).await?;
-            conn.client()
-                .query_raw(&statement, params.iter().copied())
-                .await
-        });
-        let begun = begun.await;
-        let stream = self.begun(begun)?;
+        let statement = self.start_stream(sql, params).await?;
         Ok(Rows {
             tx: self,
-            stream: Box::pin(stream),
+            statement,
         })
     }
 
@@ -122,17 +111,10 @@ impl TenantTx {
     /// # Errors
     /// As [`TenantTx::query`].
     pub async fn copy_out(&mut self, sql: &str) -> Result<CopyOut<'_>, Fault> {
-        self.start_stream().await?;
-        let deadline = self.deadline;
-        let Some(conn) = self.lease.as_mut().and_then(crate::pools::Lease::conn) else {
-            return Err(over("the transaction has no connection"));
-        };
-        conn.watch(sql);
-        let begun = timeout_at(deadline, conn.client().copy_out(sql)).await;
-        let stream = self.begun(begun)?;
+        let statement = self.start_stream(sql, &[]).await?;
         Ok(CopyOut {
             tx: self,
-            stream: Box::pin(stream),
+            statement,
         })
     }
 
@@ -144,7 +126,12 @@ impl TenantTx {
         Ok(())
     }
 
-    async fn start_stream(&mut self) -> Result<(), Fault> {
+    /// Sends a statement, and waits until PostgreSQL has begun to answer it.
+    async fn start_stream(
+        &mut self,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Prepared, Fault> {
         self.open().await?;
         if self.progress != Progress::Idle {
             return Err(over(
@@ -152,38 +139,54 @@ impl TenantTx {
             ));
         }
         self.progress = Progress::Busy;
-        Ok(())
+        let deadline = self.deadline;
+        let conn = self.conn()?;
+        let begun = in_time(deadline, async {
+            let statement = conn.prepare(sql).await?;
+            let wire = conn.wire();
+            wire.run(&statement, params)?;
+            wire.send().await?;
+            let begun = wire.begun().await;
+            wire.unless_refused(begun).await?;
+            Ok(statement)
+        });
+        let begun = begun.await;
+        self.settled(begun)
     }
 
-    fn begun<S, L>(&mut self, begun: Result<Result<S, Error>, L>) -> Result<S, Fault> {
-        match begun {
-            Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(error)) => {
-                self.progress = Progress::Failed;
-                Err(from_driver(error))
-            }
-            // Still busy: dropping the transaction cancels the statement.
-            Err(_late) => Err(late()),
-        }
+    fn conn(&mut self) -> Result<&mut Conn, Fault> {
+        let conn = self.lease.as_mut().and_then(Lease::conn);
+        conn.ok_or_else(|| over("the transaction has no connection"))
     }
 
-    /// What to make of one more piece of a stream.
-    fn piece<T, L>(
-        &mut self,
-        piece: Result<Option<Result<T, Error>>, L>,
-    ) -> Result<Option<T>, Fault> {
-        match piece {
-            Ok(Some(Ok(piece))) => Ok(Some(piece)),
-            Ok(Some(Err(error))) => {
-                self.progress = Progress::Failed;
-                Err(from_driver(error))
-            }
-            Ok(None) => {
-                self.progress = Progress::Idle;
-                Ok(None)
-            }
-            Err(_late) => Err(late()),
+    /// One more piece of a stream, or `None` after the last.
+    async fn piece(&mut self, statement: &Prepared) -> Result<Option<Piece>, Fault> {
+        if self.progress != Progress::Busy {
+            return Ok(None);
         }
+        let deadline = self.deadline;
+        let wire = self.conn()?.wire();
+        let piece = in_time(deadline, async {
+            let piece = wire.piece(statement.columns()).await;
+            match wire.unless_refused(piece).await? {
+                Piece::End(_) => wire.finish().await.map(|()| None),
+                piece => Ok(Some(piece)),
+            }
+        });
+        let piece = piece.await;
+        let piece = self.settled(piece)?;
+        if piece.is_none() {
+            self.progress = Progress::Idle;
+        }
+        Ok(piece)
+    }
+
+    /// Without an answer in time it is still busy: dropping the transaction cancels the statement.
+    fn settled<T>(&mut self, result: Result<Result<T, Error>, Fault>) -> Result<T, Fault> {
+        result?.map_err(|error| {
+            self.progress = Progress::Failed;
+            from_driver(error)
+        })
     }
 }
 
@@ -193,8 +196,10 @@ impl Rows<'_> {
     /// # Errors
     /// As [`TenantTx::query`].
     pub async fn next(&mut self) -> Result<Option<Row>, Fault> {
-        let piece = timeout_at(self.tx.deadline, self.stream.next()).await;
-        self.tx.piece(piece)
+        match self.tx.piece(&self.statement).await? {
+            Some(Piece::Row(row)) => Ok(Some(row)),
+            _ => Ok(None),
+        }
     }
 }
 
@@ -204,8 +209,10 @@ impl CopyOut<'_> {
     /// # Errors
     /// As [`TenantTx::query`].
     pub async fn next(&mut self) -> Result<Option<Bytes>, Fault> {
-        let piece = timeout_at(self.tx.deadline, self.stream.next()).await;
-        self.tx.piece(piece)
+        match self.tx.piece(&self.statement).await? {
+            Some(Piece::Bytes(bytes)) => Ok(Some(bytes)),
+            _ => Ok(None),
+        }
     }
 }
 
@@ -221,6 +228,7 @@ impl fmt::Debug for CopyOut<'_> {
     }
 }
 
-fn late() -> Fault {
-    fault::DATABASE_UNAVAILABLE.fault("the request's time is over")
+async fn in_time<T>(deadline: Instant, work: impl Future<Output = T>) -> Result<T, Fault> {
+    let late = |_| fault::DATABASE_UNAVAILABLE.fault("the request's time is over");
+    timeout_at(deadline, work).await.map_err(late)
 }

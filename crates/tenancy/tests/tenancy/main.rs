@@ -11,6 +11,7 @@ mod drift;
 #[cfg(test)]
 mod functions;
 mod isolation;
+mod one_piece;
 mod pools;
 mod preparation;
 mod proofs;

@@ -115,7 +115,7 @@ async fn traces(stage: &Stage<'_>, table: &str) {
         }
         let mut tx = begin(stage, &pools, &stage.theirs).await;
         let found = tx.query(probe, &[]).await;
-        let found = found.is_ok_and(|rows| text(&rows).contains(&says));
+        let found = found.is_ok_and(|rows| text(rows.iter().map(|row| row.get(0))).contains(&says));
         assert!(!found, "{what}: the next tenant meets it");
     }
 }
@@ -136,7 +136,8 @@ async fn met_without_hygiene(stage: &Stage<'_>, trace: &str, probe: &str) -> Str
     admin.batch_execute(&take).await.expect("restore it");
     enter(&bare, theirs, Access::Write).await;
     let found = bare.query(probe, &[]).await;
-    found.map(|rows| text(&rows)).unwrap_or_default()
+    let found = found.map(|rows| text(rows.iter().map(|row| row.get(0))));
+    found.unwrap_or_default()
 }
 
 /// A plan made for one tenant and used for another.
@@ -249,7 +250,6 @@ async fn forgotten_setting(stage: &Stage<'_>, table: &str) {
     );
 }
 
-fn text(rows: &[waangu_tenancy::Row]) -> String {
-    let cell = |row: &waangu_tenancy::Row| row.get::<_, Option<String>>(0);
-    rows.iter().filter_map(cell).collect::<Vec<_>>().join(" ")
+fn text(cells: impl Iterator<Item = Option<String>>) -> String {
+    cells.flatten().collect::<Vec<_>>().join(" ")
 }

@@ -73,7 +73,7 @@ async fn serve(pool: &Pool, request: &Request, tally: &mut Tally) -> Result<(), 
     for first in before {
         let read = transaction.prepare_cached(READ).await.of("prepare")?;
         let rows = transaction.query(&read, &[first]).await.of("read")?;
-        tally.count(request.tenant, &rows);
+        tally.count(request.tenant, rows.iter().map(|row| row.try_get(0).ok()));
     }
     if request.fate == Fate::Panics {
         // Unwinds like any panic, without a message on the terminal for each.
@@ -88,7 +88,7 @@ async fn serve(pool: &Pool, request: &Request, tally: &mut Tally) -> Result<(), 
     }
     let read = transaction.prepare_cached(READ).await.of("prepare")?;
     let rows = transaction.query(&read, &[last]).await.of("read")?;
-    tally.count(request.tenant, &rows);
+    tally.count(request.tenant, rows.iter().map(|row| row.try_get(0).ok()));
     transaction.commit().await.of("commit")
 }
 
@@ -101,7 +101,7 @@ async fn read(
 ) -> Result<(), Failure> {
     let read = connection.prepare_cached(READ).await.of("prepare")?;
     let rows = connection.query(&read, &[&first]).await.of("read")?;
-    tally.count(tenant, &rows);
+    tally.count(tenant, rows.iter().map(|row| row.try_get(0).ok()));
     Ok(())
 }
 
