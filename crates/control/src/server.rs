@@ -206,12 +206,7 @@ pub async fn serve(
         progress: Moves::new(),
     });
     let conductor = fleet::Conductor::new(Arc::clone(&reconciler), &config);
-    let advisor = Arc::new(Advisor::new(
-        registry.clone(),
-        reconciler.cells.values().map(Arc::clone).collect(),
-        config.environment.clone(),
-        Arc::clone(&clock),
-    ));
+    let advisor = Arc::new(advisor(&config, &reconciler, &clock));
     let app = Arc::new(App {
         config,
         registry,
@@ -266,6 +261,15 @@ pub async fn serve(
     }
     drop(tokio::time::timeout(DRAIN, tasks.wait()).await);
     Ok(())
+}
+
+fn advisor(config: &Config, reconciler: &Reconciler, clock: &Arc<dyn Clock>) -> Advisor {
+    Advisor::new(
+        reconciler.registry.clone(),
+        reconciler.cells.values().map(Arc::clone).collect(),
+        config.environment.clone(),
+        Arc::clone(clock),
+    )
 }
 
 /// Lets each cell's circuit be watched.
