@@ -21,12 +21,12 @@ use crate::circuits::Circuits;
 use crate::config::{CellSecrets, Config};
 use crate::fleet;
 use crate::keys::{Keeper, unusable};
-use crate::moves::Moves;
 use crate::packages::{self, Packages};
 use crate::reconcile::Reconciler;
 use crate::relocation::Movers;
 use crate::repair;
 use crate::reply::Refusal;
+use crate::steps::Steps;
 use crate::world::{self, Here};
 use crate::{admin, housekeeping, login, stock};
 
@@ -203,7 +203,7 @@ pub async fn serve(
         repair: Notify::new(),
         stock: Notify::new(),
         moves: Notify::new(),
-        progress: Moves::new(),
+        progress: Steps::new(),
     });
     let conductor = fleet::Conductor::new(Arc::clone(&reconciler), &config);
     let advisor = Arc::new(advisor(&config, &reconciler, &clock));
