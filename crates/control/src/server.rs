@@ -235,10 +235,7 @@ pub async fn serve(
     ));
     let most = app.config.stock_databases;
     tasks.spawn(stock::keep(Arc::clone(&reconciler), most, stop.clone()));
-    watch_cells(&tasks, &reconciler, &stop);
-    tasks.spawn(sweep(app.registry.clone(), stop.clone()));
-    let own = reconciler.cells.values().map(Arc::clone).collect();
-    tasks.spawn(housekeeping::run(app.registry.clone(), own, stop.clone()));
+    look_after(&tasks, &reconciler, &stop);
     tasks.close();
 
     let router = admin::router(Arc::clone(&app))
@@ -272,8 +269,12 @@ fn advisor(config: &Config, reconciler: &Reconciler, clock: &Arc<dyn Clock>) -> 
     )
 }
 
-/// Lets each cell's circuit be watched.
-fn watch_cells(tasks: &TaskTracker, reconciler: &Arc<Reconciler>, stop: &CancellationToken) {
+/// Lets each cell's circuit be watched, and done what is done from time to time.
+fn look_after(tasks: &TaskTracker, reconciler: &Arc<Reconciler>, stop: &CancellationToken) {
+    let (registry, own) = (&reconciler.registry, reconciler.cells.values());
+    tasks.spawn(sweep(registry.clone(), stop.clone()));
+    let own = own.map(Arc::clone).collect();
+    tasks.spawn(housekeeping::run(registry.clone(), own, stop.clone()));
     for cell in reconciler.cells.values() {
         let (reconciler, cell, stop) = (Arc::clone(reconciler), Arc::clone(cell), stop.clone());
         tasks.spawn(async move {
