@@ -20,7 +20,6 @@ mod fleet;
 mod housekeeping;
 mod keys;
 mod login;
-mod moves;
 mod packages;
 mod placement;
 mod promotion;
@@ -29,6 +28,7 @@ mod relocation;
 mod repair;
 mod reply;
 mod server;
+mod steps;
 mod stock;
 mod world;
 

@@ -19,8 +19,8 @@ use waangu_tenancy::admin::Place;
 use waangu_tenancy::{CellAdmin, HomeState, ModulePackage};
 
 use crate::circuits::Circuits;
-use crate::moves::{Moves, Reached};
 use crate::packages::Packages;
+use crate::steps::{Reached, Steps};
 
 pub(crate) mod plan;
 
@@ -53,7 +53,7 @@ pub(crate) struct Reconciler {
     /// Told when a tenant is to be moved.
     pub(crate) moves: Notify,
     /// Told when an operation has moved on.
-    pub(crate) progress: Moves,
+    pub(crate) progress: Steps,
 }
 
 impl Reconciler {

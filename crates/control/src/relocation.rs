@@ -94,7 +94,7 @@ impl Movers {
         let Some(moved) = session.claim_relocation(which, &avoided).await? else {
             return Ok(false);
         };
-        self.drive(session, moved).await?;
+        Box::pin(self.drive(session, moved)).await?;
         session.release_all().await?;
         // Whatever was wanted of the tenant meanwhile is due now.
         self.reconciler.work.notify_one();

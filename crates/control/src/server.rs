@@ -21,12 +21,12 @@ use crate::circuits::Circuits;
 use crate::config::{CellSecrets, Config};
 use crate::fleet;
 use crate::keys::{Keeper, unusable};
-use crate::moves::Moves;
 use crate::packages::{self, Packages};
 use crate::reconcile::Reconciler;
 use crate::relocation::Movers;
 use crate::repair;
 use crate::reply::Refusal;
+use crate::steps::Steps;
 use crate::world::{self, Here};
 use crate::{admin, housekeeping, login, stock};
 
@@ -203,15 +203,10 @@ pub async fn serve(
         repair: Notify::new(),
         stock: Notify::new(),
         moves: Notify::new(),
-        progress: Moves::new(),
+        progress: Steps::new(),
     });
     let conductor = fleet::Conductor::new(Arc::clone(&reconciler), &config);
-    let advisor = Arc::new(Advisor::new(
-        registry.clone(),
-        reconciler.cells.values().map(Arc::clone).collect(),
-        config.environment.clone(),
-        Arc::clone(&clock),
-    ));
+    let advisor = Arc::new(advisor(&config, &reconciler, &clock));
     let app = Arc::new(App {
         config,
         registry,
@@ -240,10 +235,7 @@ pub async fn serve(
     ));
     let most = app.config.stock_databases;
     tasks.spawn(stock::keep(Arc::clone(&reconciler), most, stop.clone()));
-    watch_cells(&tasks, &reconciler, &stop);
-    tasks.spawn(sweep(app.registry.clone(), stop.clone()));
-    let own = reconciler.cells.values().map(Arc::clone).collect();
-    tasks.spawn(housekeeping::run(app.registry.clone(), own, stop.clone()));
+    look_after(&tasks, &reconciler, &stop);
     tasks.close();
 
     let router = admin::router(Arc::clone(&app))
@@ -268,8 +260,21 @@ pub async fn serve(
     Ok(())
 }
 
-/// Lets each cell's circuit be watched.
-fn watch_cells(tasks: &TaskTracker, reconciler: &Arc<Reconciler>, stop: &CancellationToken) {
+fn advisor(config: &Config, reconciler: &Reconciler, clock: &Arc<dyn Clock>) -> Advisor {
+    Advisor::new(
+        reconciler.registry.clone(),
+        reconciler.cells.values().map(Arc::clone).collect(),
+        config.environment.clone(),
+        Arc::clone(clock),
+    )
+}
+
+/// Lets each cell's circuit be watched, and done what is done from time to time.
+fn look_after(tasks: &TaskTracker, reconciler: &Arc<Reconciler>, stop: &CancellationToken) {
+    let (registry, own) = (&reconciler.registry, reconciler.cells.values());
+    tasks.spawn(sweep(registry.clone(), stop.clone()));
+    let own = own.map(Arc::clone).collect();
+    tasks.spawn(housekeeping::run(registry.clone(), own, stop.clone()));
     for cell in reconciler.cells.values() {
         let (reconciler, cell, stop) = (Arc::clone(reconciler), Arc::clone(cell), stop.clone());
         tasks.spawn(async move {

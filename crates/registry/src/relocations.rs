@@ -412,12 +412,31 @@ impl Tx<'_> {
         error: &str,
         seconds: f64,
     ) -> Result<(), Fault> {
+        self.defer_relocation(id, error, seconds).await?;
+        let sql = "update registry.relocation set attempts = attempts + 1 where id = $1";
+        self.execute(sql, &[&id.uuid()]).await.map(drop)
+    }
+
+    /// Lets a move wait for so many seconds, which says nothing against it. What is waited for is written
+    /// down once, however often it is looked for.
+    ///
+    /// # Errors
+    /// `database-unavailable`.
+    pub async fn defer_relocation(
+        &self,
+        id: RelocationId,
+        error: &str,
+        seconds: f64,
+    ) -> Result<(), Fault> {
+        let before = self.get_relocation(id).await?.error;
         let sql = "update registry.relocation
-                      set attempts = attempts + 1
-                        , error = $2
+                      set error = $2
                         , retry_at = now() + make_interval(secs => $3)
                     where id = $1";
         self.execute(sql, &[&id.uuid(), &error, &seconds]).await?;
+        if before.as_deref() == Some(error) {
+            return Ok(());
+        }
         self.tell_relocation(id, error).await
     }
 

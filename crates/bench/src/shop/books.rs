@@ -175,10 +175,19 @@ pub(crate) async fn with<T>(
     let known = ready.cells.iter().find(|known| known.id == cell);
     let known = known.ok_or_else(|| Failure::new(format!("there is no cell {cell}")))?;
     let mut config: Config = known.superuser_dsn.parse().of(cell)?;
-    let (client, connection) = config.dbname(database).connect(NoTls).await.of(cell)?;
+    let connecting = config.dbname(database).connect(NoTls).await;
+    let (client, connection) = connecting.map_err(|error| said(cell, &error))?;
     let acted = act(&client);
     tokio::select! {
         done = acted => done,
         ended = connection => Err(Failure::new(format!("{cell}: {ended:?}"))),
+    }
+}
+
+/// What the server said; the driver's own words for that are "db error".
+fn said(subject: &str, error: &tokio_postgres::Error) -> Failure {
+    match error.as_db_error() {
+        Some(told) => Failure::new(format!("{subject}: {told}")),
+        None => Failure::new(format!("{subject}: {error}")),
     }
 }

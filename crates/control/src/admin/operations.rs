@@ -18,9 +18,9 @@ use waangu_registry::{Operation, OperationEvent, StoredReply};
 
 use super::call::{Call, Change, reply, send};
 use super::view;
-use crate::moves::Reached;
 use crate::reply::{Path, Refusal};
 use crate::server::App;
+use crate::steps::Reached;
 
 /// Longest pause between two looks at an operation that somebody watches.
 const LOOK: Duration = Duration::from_millis(200);

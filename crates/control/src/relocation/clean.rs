@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use waangu_kernel::Fault;
-use waangu_registry::Registry;
-use waangu_relocation::sweep;
+use waangu_kernel::{Fault, fault};
+use waangu_registry::{Hold, Registry};
+use waangu_relocation::{Error, debris, sweep};
 use waangu_tenancy::CellAdmin;
 
 /// Rows removed at a time from shared tables, and the rest after each batch: others work there.
@@ -36,20 +36,23 @@ pub(crate) async fn empty_places(registry: &Registry, cell: &CellAdmin) -> Resul
 
 /// Removes slots and publications of tenants that are not on their way.
 pub(crate) async fn sweep_cell(registry: &Registry, cell: &CellAdmin) -> Result<(), Fault> {
-    // What is there is looked at first: a move that begins meanwhile has made nothing yet.
+    if debris(cell.config()).await.map_err(unswept)?.is_empty() {
+        return Ok(());
+    }
     let mut session = registry.session().await?;
     let tx = session.begin().await?;
+    // Until the end nobody is put on the way, whose slot could be taken for debris.
+    tx.lock_placement(Hold::Exclusive).await?;
     let moving = tx.list_moving().await?;
-    tx.commit().await?;
-    match sweep(cell.config(), &moving).await {
-        Ok(swept) => {
-            for debris in swept {
-                tracing::warn!(cell = %cell.id(), "swept what a move had left: {debris:?}");
-            }
-            Ok(())
-        }
-        Err(error) => Err(waangu_kernel::fault::DATABASE_UNAVAILABLE
-            .fault("the cell can't be swept")
-            .cause(error)),
+    let swept = sweep(cell.config(), &moving).await.map_err(unswept)?;
+    for debris in swept {
+        tracing::warn!(cell = %cell.id(), "swept what a move had left: {debris:?}");
     }
+    tx.commit().await
+}
+
+fn unswept(error: Error) -> Fault {
+    fault::DATABASE_UNAVAILABLE
+        .fault("the cell can't be swept")
+        .cause(error)
 }

@@ -11,6 +11,7 @@ use waangu_relocation::{Error, Step, undo};
 use super::Movers;
 use super::order::Order;
 use super::ride::{Rein, Ride};
+use crate::reconcile::operator_text;
 
 /// Pause between two reports of a step on its way.
 const REPORT: Duration = Duration::from_millis(250);
@@ -41,7 +42,17 @@ impl Movers {
         moved: Relocation,
     ) -> Result<(), Fault> {
         let tx = session.begin().await?;
-        let order = Order::read(&self.reconciler, &tx, &moved).await?;
+        let order = match Order::read(&self.reconciler, &tx, &moved).await {
+            Ok(order) => order,
+            // Another process may have what this one lacks.
+            Err(failure) => {
+                drop(tx);
+                let tx = session.begin().await?;
+                let text = operator_text(&failure);
+                tx.defer_relocation(moved.id, &text, 1.0).await?;
+                return tx.commit().await;
+            }
+        };
         let desired = tx.get_tenant_by_id(moved.tenant).await?.desired;
         tx.commit().await?;
         let unwanted = moved.cancel_wanted || desired == Desired::Deleted;
@@ -57,7 +68,7 @@ impl Movers {
         if !session.hold_shared(&moved, &order.modules()).await? {
             let text = "an upgrade is at work on tables that it needs";
             let tx = session.begin().await?;
-            tx.postpone_relocation(moved.id, text, 1.0).await?;
+            tx.defer_relocation(moved.id, text, 1.0).await?;
             return tx.commit().await;
         }
         let stop = if moved.phase == Phase::Undoing || unwanted && !moved.phase.is_past_commit() {
@@ -182,12 +193,12 @@ impl Movers {
         let hopeless = matches!(error, Error::Refused(_) | Error::Mismatch { .. })
             || now.attempts + 1 >= ATTEMPTS && !matches!(error, Error::Busy);
         if now.phase.is_past_commit() || !hopeless {
-            let pause = match error {
-                _ if now.phase.is_past_commit() => AT_ONCE,
-                Error::Busy => AT_ONCE,
-                _ => 2_f64.powi(now.attempts.min(8)).min(LONGEST_PAUSE),
-            };
-            tx.postpone_relocation(moved.id, &text, pause).await?;
+            if now.phase.is_past_commit() || matches!(error, Error::Busy) {
+                tx.defer_relocation(moved.id, &text, AT_ONCE).await?;
+            } else {
+                let pause = 2_f64.powi(now.attempts.min(8)).min(LONGEST_PAUSE);
+                tx.postpone_relocation(moved.id, &text, pause).await?;
+            }
             tx.commit().await?;
             return Ok(Stop::Now);
         }
@@ -224,7 +235,7 @@ impl Movers {
                 let tx = session.begin().await?;
                 let text = format!("too late to undo it: {why}");
                 tx.move_on(moved.id, Phase::Switching, &text).await?;
-                tx.postpone_relocation(moved.id, &text, 0.0).await?;
+                tx.defer_relocation(moved.id, &text, 0.0).await?;
                 return tx.commit().await;
             }
             Err(error) => {

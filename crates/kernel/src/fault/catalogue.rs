@@ -139,42 +139,6 @@ pub static SLUG_TAKEN: ErrorDef = ErrorDef::client(
     "Choose another slug, or wait until the grace time has passed.",
 );
 
-/// The country is not known here.
-pub static COUNTRY_UNKNOWN: ErrorDef = ErrorDef::client(
-    "country-unknown",
-    422,
-    "The country is not known here",
-    "The code is not in ISO 3166-1, or this installation does not serve that country.",
-    "Use a code from `GET /admin/v1/countries`.",
-);
-
-/// The region is not known here.
-pub static REGION_UNKNOWN: ErrorDef = ErrorDef::client(
-    "region-unknown",
-    422,
-    "The region is not known here",
-    "No region has this id.",
-    "Use an id from `GET /admin/v1/regions`.",
-);
-
-/// The cell is not known here.
-pub static CELL_UNKNOWN: ErrorDef = ErrorDef::client(
-    "cell-unknown",
-    422,
-    "The cell is not known here",
-    "No cell has this id.",
-    "Use an id from `GET /admin/v1/cells`.",
-);
-
-/// The tier does not exist.
-pub static TIER_UNKNOWN: ErrorDef = ErrorDef::client(
-    "tier-unknown",
-    422,
-    "The tier does not exist",
-    "A tier is `shared`, `schema` or `dedicated`.",
-    "Use one of the three, or leave it out to get the profile's.",
-);
-
 /// The profile does not exist.
 pub static PROFILE_UNKNOWN: ErrorDef = ErrorDef::client(
     "profile-unknown",
@@ -245,15 +209,6 @@ pub static PARENT_COUNTRY_FORBIDDEN: ErrorDef = ErrorDef::client(
     "The parent may not be in another country",
     "The residency rule of one of the two countries forbids a parent abroad.",
     "Choose a parent in the same country, or ask the operator to change the country's rule.",
-);
-
-/// No cell may take this tenant.
-pub static NO_PLACEMENT: ErrorDef = ErrorDef::client(
-    "no-placement",
-    409,
-    "No cell may take this tenant",
-    "Residency, tier and capacity leave no cell; `detail` gives the reason for each cell.",
-    "Add a cell in an allowed region, free capacity, or choose another tier.",
 );
 
 /// There is no such tenant.

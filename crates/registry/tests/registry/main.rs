@@ -10,6 +10,8 @@ mod feed;
 mod migration;
 mod places;
 #[cfg(test)]
+mod relocations;
+#[cfg(test)]
 mod rollouts;
 #[cfg(test)]
 mod stock;

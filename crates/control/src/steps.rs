@@ -8,7 +8,7 @@
 use tokio::sync::broadcast::{self, error::RecvError};
 use waangu_kernel::TenantId;
 
-/// Moves that a waiter may be behind before it has to look for itself.
+/// Steps that a waiter may be behind before it has to look for itself.
 const BACKLOG: usize = 256;
 
 /// How far a tenant's operations have come.
@@ -22,13 +22,13 @@ pub(crate) enum Reached {
 
 /// The one who tells.
 #[derive(Debug)]
-pub(crate) struct Moves(broadcast::Sender<(TenantId, Reached)>);
+pub(crate) struct Steps(broadcast::Sender<(TenantId, Reached)>);
 
 /// One who waits.
 #[derive(Debug)]
 pub(crate) struct Waiter(broadcast::Receiver<(TenantId, Reached)>);
 
-impl Moves {
+impl Steps {
     pub(crate) fn new() -> Self {
         Self(broadcast::Sender::new(BACKLOG))
     }
@@ -39,7 +39,7 @@ impl Moves {
         drop(self.0.send((tenant, reached)));
     }
 
-    /// Hears of all moves from now on.
+    /// Hears of all steps from now on.
     pub(crate) fn wait(&self) -> Waiter {
         Waiter(self.0.subscribe())
     }
@@ -77,27 +77,27 @@ mod tests {
     /// A waiter that misses the end of its operation makes its client wait for the next look.
     #[tokio::test]
     async fn the_end_is_heard_and_nothing_else_wakes() {
-        let moves = Moves::new();
-        moves.tell(tenant(1), Reached::End);
-        let mut waiter = moves.wait();
-        moves.tell(tenant(2), Reached::End);
-        moves.tell(tenant(1), Reached::Step);
+        let steps = Steps::new();
+        steps.tell(tenant(1), Reached::End);
+        let mut waiter = steps.wait();
+        steps.tell(tenant(2), Reached::End);
+        steps.tell(tenant(1), Reached::Step);
         let early = timeout(
             Duration::from_millis(20),
             waiter.until(tenant(1), Reached::End),
         );
         assert!(early.await.is_err());
-        moves.tell(tenant(1), Reached::End);
+        steps.tell(tenant(1), Reached::End);
         waiter.until(tenant(1), Reached::End).await;
     }
 
     /// With more moves than are kept, the one that was waited for may be among the lost.
     #[tokio::test]
     async fn one_who_is_far_behind_looks_for_itself() {
-        let moves = Moves::new();
-        let mut waiter = moves.wait();
+        let steps = Steps::new();
+        let mut waiter = steps.wait();
         for _ in 0..=BACKLOG {
-            moves.tell(tenant(2), Reached::Step);
+            steps.tell(tenant(2), Reached::Step);
         }
         waiter.until(tenant(1), Reached::End).await;
     }

@@ -1,0 +1,138 @@
+//! Moves: one at a time, alone with the tenant, and counted at both ends.
+
+use waangu_kernel::{Placement, RelocationId, TenantId, Tier};
+use waangu_registry::{Figures, NewRelocation, Phase, Session, Standstill, State};
+use waangu_testkit::connect;
+
+use crate::support::{code, create, parsed, session, stock, world};
+
+fn place(tier: Tier, epoch: i64) -> Placement {
+    Placement {
+        cell: parsed("sn-1"),
+        tier,
+        bucket: i32::from(tier == Tier::Schema),
+        epoch,
+    }
+}
+
+/// A tenant that is what is wanted.
+async fn settled(session: &mut Session, slug: &str) -> TenantId {
+    let id = create(session, slug).await.unwrap();
+    let tx = session.begin().await.unwrap();
+    tx.record_reached(id, 1, State::Active, &[]).await.unwrap();
+    tx.commit().await.unwrap();
+    id
+}
+
+async fn want(session: &mut Session, tenant: TenantId) -> RelocationId {
+    let tx = session.begin().await.unwrap();
+    let new = NewRelocation {
+        tenant,
+        from: place(Tier::Shared, 1),
+        to: place(Tier::Schema, 2),
+        reasons: vec!["test".to_owned()],
+        why: None,
+        actor: "test".to_owned(),
+        max_pause_ms: 500,
+        rate: None,
+    };
+    let id = tx.create_relocation(&new).await.unwrap();
+    tx.commit().await.unwrap();
+    id
+}
+
+async fn phase(session: &mut Session, id: RelocationId, phase: Phase) {
+    let tx = session.begin().await.unwrap();
+    tx.move_on(id, phase, phase.as_str()).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+/// Somebody who changed a tenant's tables while they are copied would make the copy another thing than
+/// the tenant; what is wanted meanwhile must be done afterwards all the same.
+#[tokio::test]
+async fn a_tenant_on_the_move_is_left_alone() {
+    let control = world().await;
+    let (mut one, mut two) = (session(&control).await, session(&control).await);
+    let tenant = settled(&mut one, "acme").await;
+    let id = want(&mut one, tenant).await;
+    let tx = one.begin().await.unwrap();
+    let again = NewRelocation {
+        tenant,
+        from: place(Tier::Shared, 1),
+        to: place(Tier::Dedicated, 2),
+        reasons: Vec::new(),
+        why: None,
+        actor: "test".to_owned(),
+        max_pause_ms: 500,
+        rate: None,
+    };
+    assert_eq!(code(tx.create_relocation(&again).await), "relocation-open");
+    drop(tx);
+    assert!(
+        one.claim_relocation(Standstill::Only, &[])
+            .await
+            .unwrap()
+            .is_none(),
+        "it is not behind the commit point"
+    );
+    let moved = one.claim_relocation(Standstill::Any, &[]).await.unwrap();
+    assert_eq!(moved.unwrap().id, id);
+    assert!(
+        two.claim_relocation(Standstill::Any, &[])
+            .await
+            .unwrap()
+            .is_none(),
+        "somebody has it"
+    );
+    phase(&mut one, id, Phase::Copying).await;
+    one.release_all().await.unwrap();
+    let tx = two.begin().await.unwrap();
+    tx.touch_tenant(tenant).await.unwrap();
+    tx.commit().await.unwrap();
+    assert!(two.claim().await.unwrap().is_none(), "it is on the move");
+    phase(&mut one, id, Phase::Cancelled).await;
+    assert_eq!(two.claim().await.unwrap().unwrap().tenant, tenant);
+}
+
+/// A place that is being moved to must not be given to somebody else, and one that was left must not be
+/// dropped before it is empty.
+#[tokio::test]
+async fn places_count_at_both_ends() {
+    let control = world().await;
+    let mut one = session(&control).await;
+    let first = settled(&mut one, "first").await;
+    let second = settled(&mut one, "second").await;
+    let cell = parsed("sn-1");
+    want(&mut one, first).await;
+    let id = want(&mut one, second).await;
+    let tx = one.begin().await.unwrap();
+    // The bound of a bucket is two here.
+    assert_eq!(tx.choose_bucket(&cell).await.unwrap(), 2);
+    assert_eq!(tx.hold_buckets(&cell).await.unwrap(), [1]);
+    let moved = tx.get_relocation(id).await.unwrap();
+    let tables = [(stock(), "aa".to_owned())];
+    tx.switch_placement(&moved, &tables).await.unwrap();
+    tx.switch_placement(&moved, &tables).await.unwrap();
+    let now = tx.get_tenant_by_id(second).await.unwrap();
+    assert_eq!(now.placement, place(Tier::Schema, 2));
+    assert_eq!(
+        tx.list_namespaces(second, &now.placement).await.unwrap()[0].hash,
+        "aa"
+    );
+    tx.leave_for_cleaning(id, 0).await.unwrap();
+    tx.move_on(id, Phase::Done, "done").await.unwrap();
+    let unwanted = tx.report_relocation(id, &Figures::default()).await.unwrap();
+    assert!(!unwanted);
+    tx.commit().await.unwrap();
+    let left = one.claim_left(&cell).await.unwrap().unwrap();
+    assert_eq!((left.tenant, left.back), (second, false));
+    assert_eq!(left.place.tier, Tier::Shared);
+    let tx = one.begin().await.unwrap();
+    tx.record_cleaned(id).await.unwrap();
+    tx.commit().await.unwrap();
+    one.release_all().await.unwrap();
+    assert!(one.claim_left(&cell).await.unwrap().is_none());
+    let admin = connect(&control.dsn).await.unwrap();
+    let forget = "delete from registry.relocation_event";
+    assert!(admin.execute(forget, &[]).await.is_err());
+}
