@@ -33,9 +33,6 @@ const STOCK_PATIENCE: Duration = Duration::from_mins(3);
 const STOCK: &str = "select count(*) from pg_database
     where starts_with(datname::text, 'waangu_stock_') and datname <> 'waangu_stock_draft'";
 
-/// Rounds of Tryton, in which each of its processes makes one database: it takes seconds.
-const TRYTON_ROUNDS: usize = 2;
-
 /// A peer of issue 4 that is not here.
 const RUSTANGO: &str = "rustango 0.62 (crates-io): its 330 crates would have to be built for the bench \
     alone, and no part of it was tried";
@@ -48,6 +45,8 @@ struct Sizes {
     shared: usize,
     /// Of all other batches.
     others: usize,
+    /// Rounds of Tryton, in which each of its processes makes one database: it takes seconds.
+    tryton: usize,
 }
 
 impl Sizes {
@@ -57,11 +56,13 @@ impl Sizes {
                 rounds: 2,
                 shared: 40,
                 others: 4,
+                tryton: 1,
             },
             Effort::Full => Self {
                 rounds: 5,
                 shared: 200,
                 others: 20,
+                tryton: 2,
             },
         }
     }
@@ -110,7 +111,7 @@ pub(super) async fn measure(context: &Context, report: &mut Report) -> Result<()
         let phase = format!("onboarding, {at_once} at once");
         context.progress.phase(&phase, sizes.rounds);
         for round in 0..sizes.rounds {
-            for contender in field.order(round) {
+            for contender in field.order(round, sizes) {
                 let count = sizes.batch(contender, at_once);
                 match field.batch(contender, at_once, count).await {
                     Ok(pass) => results.add(contender, at_once, pass),
@@ -166,7 +167,7 @@ impl Field {
         match Django::prepare(server, scratch, workers).await {
             Ok(django) => {
                 let versions = django.versions.clone();
-                report.facts.insert("peer".to_owned(), versions);
+                report.facts.insert("django-tenants".to_owned(), versions);
                 field.django = Some(django);
                 let ways = django::Way::ALL.map(Contender::Django);
                 field.contenders.extend(ways);
@@ -176,7 +177,7 @@ impl Field {
         match Tryton::prepare(server, scratch, workers).await {
             Ok(tryton) => {
                 let versions = tryton::PACKAGES.join(", ");
-                report.facts.insert("further peer".to_owned(), versions);
+                report.facts.insert("Tryton".to_owned(), versions);
                 field.tryton = Some(tryton);
                 field.contenders.push(Contender::Tryton);
             }
@@ -186,9 +187,9 @@ impl Field {
     }
 
     /// Who follows whom in a round. Dedicated tenants from stock come just before those that find none.
-    fn order(&self, round: usize) -> Vec<Contender> {
+    fn order(&self, round: usize, sizes: Sizes) -> Vec<Contender> {
         let mut order = self.contenders.clone();
-        order.retain(|contender| *contender != Contender::Tryton || round < TRYTON_ROUNDS);
+        order.retain(|contender| *contender != Contender::Tryton || round < sizes.tryton);
         let turn = round % order.len();
         order.rotate_left(turn);
         let dedicated = Contender::Ours(Tier::Dedicated);
@@ -309,6 +310,7 @@ fn explain(sizes: Sizes, report: &mut Report) {
         rounds,
         shared,
         others,
+        tryton,
     } = sizes;
     report.notes.extend([
         format!(
@@ -331,7 +333,7 @@ fn explain(sizes: Sizes, report: &mut Report) {
          the stock is exhausted. The schema tier has no stock"
             .to_owned(),
         format!(
-            "Tryton: {TRYTON_ROUNDS} rounds of one database for each process; besides the 20 tables, \
+            "Tryton: rounds: {tryton}, of one database for each process; besides the 20 tables, \
              as its models, each has Tryton's own (users, rights, translations): for orientation, no goal"
         ),
     ]);

@@ -132,9 +132,8 @@ fn model(table: &Table, text: &mut String) {
             "integer" | "bigint" => "Integer",
             _ => "Numeric",
         };
-        lines.push(format!(
-            "    {name} = fields.{field}('{name}', required={required})"
-        ));
+        let must = if required { ", required=True" } else { "" };
+        lines.push(format!("    {name} = fields.{field}('{name}'{must})"));
     }
     for to in table.refers {
         lines.push(format!(

@@ -46,6 +46,8 @@ def options(database):
 
 def make(database):
     with psycopg.connect(SERVER, autocommit=True) as server:
+        # An attempt that failed may have left it behind.
+        server.execute(f"drop database if exists {database}")
         server.execute(f"create database {database}")
     admin.run(options(database))
     # A pool is kept for each database for ever; a program that makes one database has no others.
