@@ -52,7 +52,7 @@ struct Args {
     name: String,
     /// Torture instead: random work under random kills for so many minutes
     #[arg(long, value_name = "MINUTES", conflicts_with_all = ["json", "quick"])]
-    torture: Option<u64>,
+    torture: Option<f64>,
     /// What the random choices of a torture follow from
     #[arg(long, default_value_t = 1, value_name = "S")]
     seed: u64,
@@ -137,7 +137,7 @@ fn called_as(name: &str) -> bool {
 async fn run(args: &Args) -> Result<ExitCode, Failure> {
     if let Some(minutes) = args.torture {
         let ordeal = torture::Ordeal {
-            length: Duration::from_mins(minutes),
+            length: Duration::try_from_secs_f64(minutes * 60.0).of("minutes")?,
             seed: args.seed,
         };
         let programs = programs()?;
