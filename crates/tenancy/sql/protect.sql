@@ -149,6 +149,7 @@ declare
     v_tree text := p_login || '_tree';
     v_table record;
     v_policy record;
+    v_function record;
 begin
     if v_broken is not null then
         raise exception using errcode = 'WG002', message = format('schema %s: %s', p_schema, v_broken);
@@ -180,6 +181,16 @@ begin
                  then 'grant insert on %s to %I'
                  else 'grant insert, update, delete on %s to %I' end
           , v_table.name, p_login);
+    end loop;
+    -- PL/pgSQL looks up the types of variables once in a session, in the path of the first caller. That may be
+    -- another tenant of the bucket, and its types are not this schema's.
+    for v_function in
+        select p.oid::regprocedure as name
+          from pg_proc p
+          join pg_language l on l.oid = p.prolang
+         where p.pronamespace = to_regnamespace(quote_ident(p_schema)) and l.lanname = 'plpgsql'
+    loop
+        execute format('alter routine %s set search_path = %I', v_function.name, p_schema);
     end loop;
 end $$;
 revoke execute on function waangu.policies(text), waangu.broken_rule(text, text[]) from public;

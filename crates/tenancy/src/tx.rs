@@ -238,8 +238,9 @@ impl TenantTx {
                 self.note_begun();
             }
             // What another request did to the connection is not this one's fault, and nothing has
-            // happened yet.
-            let again = self.progress == Progress::Spoilt && spoilt < 8;
+            // happened yet, unless a statement may have committed by itself.
+            let nothing_done = stage == Stage::Begin || !self.is_tainted();
+            let again = self.progress == Progress::Spoilt && nothing_done && spoilt < 8;
             let moving = stage == Stage::Enter && fault.code() == fault::TENANT_MOVING.code;
             if moving && is_elsewhere(&fault) && self.may_be_sent_again() {
                 self.let_go().await;
@@ -257,6 +258,12 @@ impl TenantTx {
                 spoilt = spoilt.saturating_add(1);
             }
         }
+    }
+
+    /// Whether a statement of this transaction may have done anything to its connection.
+    fn is_tainted(&mut self) -> bool {
+        let conn = self.lease.as_mut().and_then(Lease::conn);
+        conn.is_none_or(|conn| conn.is_tainted())
     }
 
     fn note_begun(&self) {

@@ -152,8 +152,12 @@ impl Wire {
         done
     }
 
-    /// Sends what was encoded, with one Sync.
+    /// Sends what was encoded, with one Sync. Not before the last answer was read up to its end: from
+    /// then on each answer would be taken for the next one's.
     pub(crate) async fn send(&mut self) -> Result<(), Error> {
+        if self.state == State::Busy {
+            return Err(Error::unexpected());
+        }
         frontend::sync(&mut self.out);
         self.state = State::Busy;
         self.much = self.out.len() > MUCH;

@@ -83,7 +83,8 @@ impl TenantTx {
     /// # Errors
     /// As [`TenantTx::query`].
     pub async fn roll_back_to(&mut self, point: &Savepoint) -> Result<(), Fault> {
-        if self.progress == Progress::Failed {
+        // What was not answered up to its end would be taken for the answer of the way back.
+        if self.progress == Progress::Failed && !self.conn()?.wire().is_busy() {
             self.progress = Progress::Idle;
         }
         let sql = format!("rollback to savepoint {}", point.0);

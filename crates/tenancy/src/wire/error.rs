@@ -9,6 +9,9 @@ use tokio_postgres::error::SqlState;
 
 use crate::error::{Refusal, Said};
 
+/// So many bytes of a refusal's text are kept.
+const LONGEST: usize = 2048;
+
 /// Why a connection did not do what it was asked.
 #[derive(Debug)]
 pub(crate) enum Error {
@@ -70,7 +73,9 @@ fn read(mut fields: ErrorFields<'_>) -> io::Result<Refusal> {
         constraint: None,
     };
     while let Some(field) = fields.next()? {
-        let value = || String::from_utf8_lossy(field.value_bytes());
+        // A query writes what it likes into its error: up to a gigabyte, which would go to the log.
+        let bytes = field.value_bytes();
+        let value = || String::from_utf8_lossy(bytes.get(..LONGEST).unwrap_or(bytes));
         match field.type_() {
             b'C' => refusal.state = SqlState::from_code(&value()),
             b'M' => refusal.message = value().into_owned(),

@@ -105,6 +105,75 @@ async fn a_statement_can_neither_end_nor_begin_the_transaction_unnoticed() {
     tx.execute_and_commit("begin", &[]).await.unwrap();
 }
 
+/// A statement whose answer nobody can read to its end leaves the rest of it on the wire. Going back to a
+/// savepoint would take that rest for its own answer, and from then on each statement would get the answer
+/// of the one before: somebody else's rows in a page, and a commit that is told as failed.
+#[tokio::test]
+async fn nothing_is_sent_after_an_answer_that_was_not_read() {
+    let home = Home::new(Tier::Shared).await;
+    let pools = single(&home);
+    // The way back is prepared on the connection, as it is where savepoints are in use.
+    let mut tx = lazy(&home, &pools, Access::Write);
+    let point = tx.savepoint().await.unwrap();
+    tx.roll_back_to(&point).await.unwrap();
+    tx.query("select 1", &[]).await.unwrap();
+    tx.query("select 2", &[]).await.unwrap();
+    tx.commit().await.unwrap();
+
+    let mut tx = lazy(&home, &pools, Access::Write);
+    let point = tx.savepoint().await.unwrap();
+    let copied = tx.query("copy (select 'injected') to stdout", &[]).await;
+    assert_eq!(code(copied), "database-unavailable");
+    let back = tx.roll_back_to(&point).await;
+    if back.is_ok() {
+        for expected in [1, 2] {
+            let rows = tx.query(&format!("select {expected}"), &[]).await.unwrap();
+            let answer: Option<i32> = rows.first().map(|row| row.get(0));
+            assert_eq!(answer, Some(expected), "the answer of another statement");
+        }
+    }
+    assert_eq!(code(back), "internal");
+    drop(tx);
+    assert_eq!(home.names().await, Vec::<String>::new());
+}
+
+/// A first flight is made again when its connection turns out to be unusable. One that has committed by
+/// itself would book the same order nine times.
+#[tokio::test]
+async fn what_has_committed_by_itself_is_not_done_again() {
+    let home = Home::new(Tier::Shared).await;
+    let insert = "insert into product (id, name)
+                  values ((select coalesce(max(id), 0) + 1 from product), 'once')";
+    let unsupported = "do $$ begin raise exception using errcode = '0A000'; end $$";
+    for (more, names) in [(&["commit"][..], 1), (&["commit", unsupported], 2)] {
+        let mut tx = lazy(&home, &home.pools, Access::Write);
+        let none: &[&(dyn ToSql + Sync)] = &[];
+        let calls: Vec<_> = [insert]
+            .iter()
+            .chain(more)
+            .map(|sql| (*sql, none))
+            .collect();
+        assert_eq!(code(tx.query_all(&calls).await), "internal");
+        drop(tx);
+        assert_eq!(home.names().await.len(), names, "{more:?}");
+    }
+}
+
+/// A query writes its own error: one that is kept in full would fill the operator's log.
+#[tokio::test]
+async fn a_refusal_is_kept_as_far_as_it_helps() {
+    let home = Home::new(Tier::Shared).await;
+    let pools = single(&home);
+    let served_by = process(&home, &pools).await;
+    let tx = lazy(&home, &pools, Access::Read);
+    let long = "select repeat('é', 5000000)::integer";
+    let refused = tx.query_and_commit(long, &[]).await.unwrap_err();
+    assert_eq!(sql_state(&refused), Some("22P02"));
+    let cause = refused.operator_cause().expect("a cause");
+    assert!(cause.len() < 3000, "{} bytes", cause.len());
+    assert_eq!(process(&home, &pools).await, served_by);
+}
+
 /// A wrong parameter is a mistake of the module, not an outage, and nothing may have been sent.
 #[tokio::test]
 async fn parameters_that_do_not_fit_are_refused_before_anything_leaves() {

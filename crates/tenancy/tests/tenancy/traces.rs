@@ -141,6 +141,52 @@ async fn a_search_path_is_one_schema_for_one_transaction() {
     assert_eq!(row.get::<_, &str>(0), "stock");
 }
 
+/// A function of one tenant's schema that was first called by another tenant of the bucket would keep that
+/// one's types for as long as the connection lives, and fail.
+#[tokio::test]
+async fn nobody_lends_a_function_other_types() {
+    let one = Home::new(Tier::Schema).await;
+    let two = one.neighbour().await;
+    let admin = one.superuser().await;
+    let (mut schemas, limits) = (
+        Vec::new(),
+        Limits {
+            per_cell: 1,
+            ..Limits::default()
+        },
+    );
+    for home in [&one, &two] {
+        let schema = home.context(Access::Read).schema().clone();
+        let function = format!(
+            "set search_path = {schema}; set role waangu_owner;
+             create type mood as enum ('fine');
+             create function feel(m mood) returns text language sql return 'fine';
+             create function feel() returns text language plpgsql as
+                 $$ declare v mood := 'fine'; begin return feel(v); end $$;
+             reset role; reset search_path"
+        );
+        admin.batch_execute(&function).await.unwrap();
+        schemas.push(schema);
+    }
+    for pinned in [false, true] {
+        if pinned {
+            let protect = format!(
+                "call waangu.protect('{}', 'waangu_stock', '{{}}')",
+                schemas[1]
+            );
+            admin.batch_execute(&protect).await.unwrap();
+        }
+        let pools = one.cell.limited_pools(&module("stock"), limits);
+        let call = format!("select {}.feel()", schemas[1]);
+        let tx = TenantTx::begin(&pools, &one.context(Access::Read)).await;
+        tx.unwrap().query_and_commit(&call, &[]).await.unwrap();
+        let tx = TenantTx::begin(&pools, &two.context(Access::Read)).await;
+        let own = tx.unwrap().query_and_commit("select feel()", &[]).await;
+        assert_eq!(own.is_ok(), pinned, "{own:?}");
+        assert_eq!(pools.stats()[0].1.opened, 1, "one connection");
+    }
+}
+
 /// What one tenant's statement said is another tenant's data.
 #[tokio::test]
 async fn nobody_reads_what_was_prepared_before() {
