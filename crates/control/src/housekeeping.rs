@@ -1,6 +1,6 @@
 //! What is done from time to time: cells are measured, bucket databases that nobody lives in are
-//! dropped, what moves have left behind is removed, helper schemas that could not be brought up to date
-//! at the start are tried again.
+//! dropped, what moves have left behind is removed, modules' transactions that never end are ended, helper
+//! schemas that could not be brought up to date at the start are tried again.
 //!
 //! Invariants: every visit is bounded; a cell that does not answer keeps its last measure, and nobody
 //! else waits for it; a bucket is dropped only while nobody can choose it.
@@ -21,6 +21,9 @@ const ROUND: Duration = Duration::from_secs(15);
 /// How old a measure becomes before it is taken again, in seconds. Several control planes share the
 /// work: who comes second finds it done.
 const MEASURE_SECONDS: i32 = 60;
+
+/// Longest transaction of a module, in seconds: more than any request has time for.
+const OVERDUE_SECONDS: i32 = 120;
 
 /// Longest visit to one cell.
 const VISIT: Duration = Duration::from_secs(25);
@@ -47,10 +50,25 @@ pub(crate) async fn run(registry: Registry, cells: Vec<Arc<CellAdmin>>, stop: Ca
                 tracing::warn!(cell = %cell.id(), cause, "what moves have left stays: {fault}");
             }
         }
+        end_overdue(&cells).await;
         catch_up(&cells).await;
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(ROUND) => {}
+        }
+    }
+}
+
+async fn end_overdue(cells: &[Arc<CellAdmin>]) {
+    for cell in cells {
+        let done = tokio::time::timeout(VISIT, cell.end_overdue(OVERDUE_SECONDS)).await;
+        match done.unwrap_or_else(|_late| Err(late())) {
+            Ok(0) => {}
+            Ok(ended) => tracing::warn!(cell = %cell.id(), ended, "ended overdue transactions"),
+            Err(fault) => {
+                let cause = fault.operator_cause();
+                tracing::warn!(cell = %cell.id(), cause, "overdue transactions go on: {fault}");
+            }
         }
     }
 }

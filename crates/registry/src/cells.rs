@@ -101,6 +101,10 @@ pub enum Hold {
     Exclusive,
 }
 
+/// A tenant `t` that is at a cell, or on its way to it.
+const AT_OR_COMING: &str = "(t.cell = $1 or exists (select from registry.relocation r
+    where r.tenant_id = t.id and r.finished_at is null and r.to_cell = $1))";
+
 impl Tx<'_> {
     /// Creates a cell or updates all that is declared about it; its state is the operator's.
     ///
@@ -228,24 +232,28 @@ impl Tx<'_> {
             .collect()
     }
 
-    /// The live tenants of a cell, by number.
+    /// The live tenants of a cell, and those on their way to it, by number.
     ///
     /// # Errors
     /// `database-unavailable`.
     pub async fn list_cell_tenants(&self, id: &CellId, limit: i64) -> Result<Vec<Tenant>, Fault> {
-        let sql =
-            format!("{SELECT} where t.cell = $1 and t.state <> 'deleted' order by t.id limit $2");
+        let sql = format!(
+            "{SELECT} where {AT_OR_COMING} and t.state <> 'deleted' order by t.id limit $2"
+        );
         let rows = self.rows(&sql, &[&id.as_str(), &limit]).await?;
         rows.iter().map(tenant_from).collect()
     }
 
-    /// How many live tenants a cell has, those on their way to it left out.
+    /// How many live tenants a cell has, those on their way to it included: it is not empty before they
+    /// have come and gone.
     ///
     /// # Errors
     /// `database-unavailable`.
     pub async fn count_cell_tenants(&self, id: &CellId) -> Result<i64, Fault> {
-        let sql = "select count(*) from registry.tenant where cell = $1 and state <> 'deleted'";
-        column(&self.one(sql, &[&id.as_str()]).await?, "count")
+        let sql = format!(
+            "select count(*) from registry.tenant t where {AT_OR_COMING} and t.state <> 'deleted'"
+        );
+        column(&self.one(&sql, &[&id.as_str()]).await?, "count")
     }
 
     /// Keeps what placements are decided on from changing until this transaction, or the savepoint

@@ -19,7 +19,8 @@ use waangu_kernel::placement::Tier;
 use waangu_kernel::{ModuleId, TenantId};
 use waangu_tenancy::{CellAdmin, ModulePackage};
 
-use self::observe::{NOTES, drop_remains, home, prefix};
+pub use self::observe::is_fenced;
+use self::observe::{NOTES, drop_remains, home, keep_place, prefix};
 use crate::place::Side;
 use crate::progress::{Phase, Progress, Teller};
 use crate::state::{self, Home, Step};
@@ -150,6 +151,7 @@ impl Relocation {
         }
         let reader = source.session(tenant).await?;
         let writer = target.session(tenant).await?;
+        keep_place(&writer, tenant).await?;
         for end in [&reader, &writer] {
             end.batch_execute(NOTES).await?;
             end.batch_execute(LOOKING_UP).await?;
@@ -240,6 +242,7 @@ impl Relocation {
             // Fails if it has ended already.
             drop(session.cancel_token().cancel_query(NoTls).await);
         }
+        keep_place(&self.writer, tenant).await?;
         for end in [&self.reader, &self.writer] {
             end.batch_execute(LOOKING_UP).await?;
         }

@@ -27,7 +27,7 @@ mod sweep;
 mod table;
 mod verify;
 
-pub use engine::{Options, Relocation, Request, Safety, undo};
+pub use engine::{Options, Relocation, Request, Safety, is_fenced, undo};
 pub use place::Side;
 pub use progress::{Phase, Progress};
 pub use state::Step;

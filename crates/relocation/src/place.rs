@@ -15,11 +15,14 @@ pub(crate) const CONNECT: Duration = Duration::from_secs(10);
 /// Longest time that a peer may be silent before its connection counts as lost.
 pub(crate) const SILENCE: Duration = Duration::from_secs(20);
 
-/// Values are carried and compared as text, so both ends must write them alike and in full.
+/// Values are carried and compared as text, so both ends must write them alike and in full. A server has
+/// to notice, too, that we are gone: until then it keeps our claim, and nobody could go on.
 pub(crate) const SETTINGS: &str = "set datestyle = 'ISO, YMD'; set timezone = 'UTC'; set intervalstyle = 'postgres';
     set extra_float_digits = 3; set bytea_output = 'hex'; set lc_monetary = 'C'; set client_encoding = 'UTF8';
     set search_path = pg_catalog; set row_security = off; set synchronous_commit = on;
-    set lock_timeout = '10s'; set idle_in_transaction_session_timeout = '60s'";
+    set lock_timeout = '10s'; set idle_in_transaction_session_timeout = '60s';
+    set tcp_keepalives_idle = 10; set tcp_keepalives_interval = 5; set tcp_keepalives_count = 2;
+    set tcp_user_timeout = '20s'";
 
 /// One end of a move.
 #[derive(Debug, Clone)]

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use axum::extract::FromRequestParts;
@@ -58,8 +58,8 @@ pub struct Authorized<P> {
     context: RequestContext,
     deadline: Instant,
     spent: Spent,
-    /// Whether any of its transactions has begun.
-    begun: Arc<AtomicBool>,
+    /// How many of its transactions have begun, or may have.
+    begun: Arc<AtomicU32>,
     permit: PhantomData<P>,
 }
 

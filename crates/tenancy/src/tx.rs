@@ -17,7 +17,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
@@ -62,8 +62,8 @@ pub struct TenantTx {
     savepoints: u32,
     spent: Spent,
     holding: Option<Holding>,
-    /// Whether any transaction of the same request has begun, if somebody keeps that.
-    begun: Option<Arc<AtomicBool>>,
+    /// How many transactions of the same request have begun, or may have, if somebody keeps that.
+    begun: Option<Arc<AtomicU32>>,
 }
 
 /// How far a transaction is, which decides what dropping it means.
@@ -107,10 +107,12 @@ impl TenantTx {
         self
     }
 
-    /// One of several of a request: `begun` is true from the first one that has begun. Until then, and for
-    /// a reader always, a tenant that has moved is not waited for: the request can be sent after it.
+    /// One of several of a request: `begun` counts those that have begun, or of which nobody has heard
+    /// whether they have: on their way beside this one, or given up before their answer. While there is
+    /// none, and for a reader always, a tenant that has moved is not waited for: the request can be sent
+    /// after it.
     #[must_use]
-    pub fn of_request(mut self, begun: &Arc<AtomicBool>) -> Self {
+    pub fn of_request(mut self, begun: &Arc<AtomicU32>) -> Self {
         self.begun = Some(Arc::clone(begun));
         self
     }
@@ -227,15 +229,14 @@ impl TenantTx {
                     .await?,
             );
             self.holding = Some(self.spent.hold());
+            // Before it leaves: if this future is dropped on the way, it counts as begun.
+            self.count_begun(1);
             let (stage, fault) = match self.send(flight).await {
-                Ok(answer) => {
-                    self.note_begun();
-                    return Ok(answer);
-                }
+                Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
-            if matches!(stage, Stage::Statement | Stage::Commit) {
-                self.note_begun();
+            if matches!(stage, Stage::Begin | Stage::Enter) {
+                self.count_begun(-1);
             }
             // What another request did to the connection is not this one's fault, and nothing has
             // happened yet, unless a statement may have committed by itself.
@@ -266,16 +267,16 @@ impl TenantTx {
         conn.is_none_or(|conn| conn.is_tainted())
     }
 
-    fn note_begun(&self) {
+    fn count_begun(&self, change: i32) {
         if let Some(begun) = &self.begun {
-            begun.store(true, Ordering::Relaxed);
+            begun.fetch_add(change.cast_unsigned(), Ordering::Relaxed);
         }
     }
 
     /// Whether the whole request may be made again, because nothing of it has happened.
     fn may_be_sent_again(&self) -> bool {
         self.begun.as_ref().is_some_and(|begun| {
-            self.context.access == Access::Read || !begun.load(Ordering::Relaxed)
+            self.context.access == Access::Read || begun.load(Ordering::Relaxed) == 0
         })
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use waangu_kernel::{Fault, fault};
 use waangu_registry::{Desired, Figures, Phase, Relocation, Session};
-use waangu_relocation::{Error, Step, undo};
+use waangu_relocation::{Error, Step, is_fenced, undo};
 
 use super::Movers;
 use super::order::Order;
@@ -100,19 +100,21 @@ impl Movers {
         }
         let mut ride = match Ride::begin(order.request.clone()).await {
             Ok(ride) => ride,
-            Err(error) => return self.stumble(session, moved, error).await,
+            Err(error) => return self.stumble(session, moved, order, error).await,
         };
         loop {
             let next = match ride.next().await {
                 Ok(next) => next,
-                Err(error) => return self.stumble(session, moved, error).await,
+                Err(error) => return self.stumble(session, moved, order, error).await,
             };
             if let ControlFlow::Break(()) = self.announce(session, moved, order, &next).await? {
                 return Ok(Stop::Now);
             }
             match watched(session, moved, &mut ride, &next).await? {
                 Watched::Done(Ok(())) => {}
-                Watched::Done(Err(error)) => return self.stumble(session, moved, error).await,
+                Watched::Done(Err(error)) => {
+                    return self.stumble(session, moved, order, error).await;
+                }
                 Watched::Unwanted => return Ok(Stop::Undo),
             }
         }
@@ -183,11 +185,18 @@ impl Movers {
         &self,
         session: &mut Session,
         moved: &Relocation,
+        order: &Order,
         error: Error,
     ) -> Result<Stop, Fault> {
         let text = error.to_string();
         tracing::warn!(tenant = %moved.tenant, relocation = %moved.id, "a move stopped: {text}");
         self.blame(moved, &error).await;
+        // The answer to the fence's commit may be what was lost: then nobody serves the tenant, and that
+        // must neither wait like a failure before it nor for a worker who has time.
+        let lost = matches!(error, Error::Database(_));
+        if lost && is_fenced(&order.request).await.unwrap_or(false) {
+            step(session, moved, Phase::Switching, "fenced, as was not heard").await?;
+        }
         let tx = session.begin().await?;
         let now = tx.get_relocation(moved.id).await?;
         let hopeless = matches!(error, Error::Refused(_) | Error::Mismatch { .. })

@@ -114,15 +114,17 @@ impl Relocation {
         };
         let publish = format!("create publication {} {what}", quoted(&name));
         self.reader.batch_execute(&publish).await?;
-        // Waits for transactions of all databases that write.
+        // Waits for transactions of all databases that write, by locks of theirs.
         let bound = OTHERS.as_millis();
         self.reader
-            .batch_execute(&format!("set statement_timeout = {bound}"))
+            .batch_execute(&format!(
+                "set statement_timeout = {bound}; set lock_timeout = {bound}"
+            ))
             .await?;
         let sql = "select pg_create_logical_replication_slot($1, 'pgoutput')";
         let made = self.reader.execute(sql, &[&name]).await;
         self.reader
-            .batch_execute("set statement_timeout = 0")
+            .batch_execute("set statement_timeout = 0; set lock_timeout = '10s'")
             .await?;
         made?;
         // One that had written its commit before the slot came may still be unseen by a snapshot.

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use tokio_postgres::Client;
 use waangu_kernel::TenantId;
 
-use super::{OTHERS, PREFIX, Relocation};
+use super::{OTHERS, PREFIX, Relocation, Request};
 use crate::Error;
 use crate::place::quoted;
 use crate::state::{Copy, Home, Observed};
@@ -40,6 +40,9 @@ impl Relocation {
     }
 }
 
+/// Longest wait for the target's place.
+const KEEP: Duration = Duration::from_secs(1);
+
 /// Where the target notes how far it is; and the source, since when it is fenced, and what was found to
 /// differ. Nobody but administrators has rights there.
 pub(super) const NOTES: &str = "begin; select pg_advisory_xact_lock(-6, 0);
@@ -70,6 +73,44 @@ pub(super) const NOTES: &str = "begin; select pg_advisory_xact_lock(-6, 0);
 
 pub(super) fn prefix(tenant: TenantId) -> String {
     format!("{PREFIX}{}_", tenant.number())
+}
+
+/// Whether a move is behind its commit point, of which the answer may have been lost.
+///
+/// # Errors
+/// `Database`.
+pub async fn is_fenced(request: &Request) -> Result<bool, Error> {
+    let session = request.source.session(request.tenant).await?;
+    let after = request.target.placement.epoch;
+    Ok(home(&session, request.tenant).await? == Some((Home::Moved, after)))
+}
+
+/// Keeps the removal of what the tenant had left there earlier from the target, as long as `writer`
+/// lives. We have the claim: another move's session can only be one that has lost it.
+pub(super) async fn keep_place(writer: &Client, tenant: TenantId) -> Result<(), Error> {
+    let begun = Instant::now();
+    loop {
+        let sql = "select pg_try_advisory_lock(-5, hashint8($1))";
+        if writer
+            .query_one(sql, &[&tenant.number()])
+            .await?
+            .try_get(0)?
+        {
+            return Ok(());
+        }
+        if begun.elapsed() > KEEP {
+            return Err(Error::Busy);
+        }
+        let sql = "select pg_terminate_backend(l.pid)
+                     from pg_locks l
+                     join pg_stat_activity a on a.pid = l.pid
+                    where l.locktype = 'advisory' and l.objsubid = 2
+                      and l.database = (select oid from pg_database where datname = current_database())
+                      and (l.classid, l.objid) = ((-5)::oid, hashint8($1)::oid)
+                      and a.application_name = 'waangu-relocation'";
+        writer.execute(sql, &[&tenant.number()]).await?;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 pub(super) async fn home(client: &Client, tenant: TenantId) -> Result<Option<(Home, i64)>, Error> {

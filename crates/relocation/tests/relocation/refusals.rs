@@ -5,7 +5,7 @@ use std::time::Duration;
 use waangu_relocation::{Error, Relocation};
 use waangu_testkit::{Tier, private_cell};
 
-use crate::support::{Spot, TABLES, Traveller, run, stock};
+use crate::support::{Spot, TABLES, Traveller, at, run, stock};
 
 /// Changes of such tables can't be followed: they would be lost, or stop everybody's updates.
 #[tokio::test(flavor = "multi_thread")]
@@ -91,7 +91,7 @@ async fn a_damaged_copy_is_found_before_the_fence() {
     let mut relocation = Relocation::begin(tenant.request(to)).await.expect("begin");
     let step = relocation.next().await.expect("a step");
     relocation.apply(&step).await.expect("copy");
-    let target = crate::support::at(&a, tenant.tenant, &tenant.placement_at(to.1)).await;
+    let target = at(&a, tenant.tenant, &tenant.placement_at(to.1)).await;
     let damage = "update stock.product set name = 'y' where id = 7";
     target.batch_execute(damage).await.expect("damage");
     let step = relocation.next().await.expect("a step");
@@ -103,4 +103,55 @@ async fn a_damaged_copy_is_found_before_the_fence() {
     assert!(text.contains("product") && text.contains("\"7\""), "{text}");
     assert_eq!(relocation.next().await.expect("a step"), step, "not fenced");
     relocation.abort().await.expect("abort");
+}
+
+/// Whoever empties a place that a tenant has left may have lost its claim without noticing: a tenant that
+/// comes back meanwhile would lose the rows it has just brought.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_that_is_being_emptied_is_not_moved_into_nor_the_other_way_round() {
+    let a = private_cell().await;
+    let tenant = Traveller::settle(Spot(&a, Tier::Schema), TABLES).await;
+    let request = || tenant.request(Spot(&a, Tier::Shared));
+    let there = tenant.placement_at(Tier::Shared);
+    let cleaner = at(&a, tenant.tenant, &there).await;
+    let sql = "select pg_advisory_lock(-5, hashint8($1))";
+    let number = tenant.tenant.number();
+    cleaner.execute(sql, &[&number]).await.expect("keep it");
+    let begun = Relocation::begin(request()).await;
+    assert!(matches!(begun, Err(Error::Busy)), "{begun:?}");
+    drop(cleaner);
+    let mut begun = Relocation::begin(request()).await.expect("begin");
+    let empty = || {
+        let rest = Duration::from_millis(1);
+        a.admin.empty_place(tenant.tenant, &there, &[], (1, rest))
+    };
+    empty().await.expect_err("a move is at work there");
+    begun.abort().await.expect("undone");
+    drop(begun);
+    run(request()).await.expect("moved");
+}
+
+/// Rows that a comparison has kept are the tenant's: whoever deletes it is told that all its data is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_kept_as_evidence_goes_with_its_tenant() {
+    let a = private_cell().await;
+    for tier in [Tier::Shared, Tier::Schema] {
+        let tenant = Traveller::settle(Spot(&a, tier), TABLES).await;
+        let to = Spot(&a, Tier::Dedicated);
+        let mut begun = Relocation::begin(tenant.request(to)).await.expect("begin");
+        begun.abort().await.expect("undone");
+        let place = tenant.superuser().await;
+        let sql = "insert into waangu_relocation.evidence (tenant_id, attempt, table_name, key)
+                   values ($1, 'a', 'product', '{1}')";
+        let number = tenant.tenant.number();
+        place.execute(sql, &[&number]).await.expect("evidence");
+        let removed = a
+            .admin
+            .remove_tenant(tenant.tenant, &tenant.placement)
+            .await;
+        removed.expect("removed");
+        let sql = "select count(*) from waangu_relocation.evidence where tenant_id = $1";
+        let row = place.query_one(sql, &[&number]).await.expect("look");
+        assert_eq!(row.get::<_, i64>(0), 0, "{tier}");
+    }
 }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use waangu_kernel::placement::Tier;
-use waangu_kernel::{Fault, ModuleId, Placement, TenantId};
+use waangu_kernel::{Fault, ModuleId, Placement, TenantId, fault};
 
 use super::{CellAdmin, CellAdminConfig, database_closed, quoted};
 use crate::error::from_driver;
@@ -155,6 +155,15 @@ impl CellAdmin {
         }
         drop(admin);
         let client = self.visit(&database).await?;
+        // As long as this session lives no move can come back here, whoever else believes to have the
+        // tenant: whoever removes rows may have lost its claim and not noticed.
+        let sql = "select pg_try_advisory_lock(-5, hashint8($1))";
+        let kept = client.query_one(sql, &[&tenant.number()]).await;
+        if !kept.and_then(|row| row.try_get(0)).map_err(from_driver)? {
+            return Err(
+                fault::DATABASE_UNAVAILABLE.fault("a move is at work in the tenant's old place")
+            );
+        }
         let sql = "select state = 'moved' from waangu.home where tenant_id = $1";
         let home = client.query_opt(sql, &[&tenant.number()]).await;
         let has_left = match home.map_err(from_driver)? {
@@ -187,8 +196,9 @@ impl CellAdmin {
                 }
             }
         }
-        drop(client);
         // The rest, and the home row: without one, the door is as closed as with one that says `moved`.
-        self.remove_tenant(tenant, placement).await
+        self.remove_tenant(tenant, placement).await?;
+        drop(client);
+        Ok(())
     }
 }

@@ -392,5 +392,13 @@ async fn leave_home(tx: &Transaction<'_>, tenant: TenantId) -> Result<(), Fault>
             .await
             .map_err(from_driver)?;
     }
+    // Rows that a move has kept because both ends differed.
+    let sql = "select to_regclass('waangu_relocation.evidence') is not null";
+    let row = tx.query_one(sql, &[]).await.map_err(from_driver)?;
+    if row.try_get(0).map_err(from_driver)? {
+        let sql = "delete from waangu_relocation.evidence where tenant_id = $1";
+        let deleted = tx.execute(sql, &[&tenant.number()]).await;
+        deleted.map_err(from_driver)?;
+    }
     Ok(())
 }

@@ -43,6 +43,23 @@ impl CellAdmin {
         })
     }
 
+    /// Ends the connections of modules whose transaction is older than so many seconds; gives their
+    /// number. A module that enters and then says no more, not even Sync, is idle for neither of
+    /// PostgreSQL's own time-outs, and would keep its seal and its tenant's lock for ever.
+    ///
+    /// # Errors
+    /// `database-unavailable`.
+    pub async fn end_overdue(&self, seconds: i32) -> Result<u64, Fault> {
+        let client = self.client("postgres").await?;
+        let sql = "select pg_terminate_backend(a.pid)
+                     from pg_stat_activity a
+                    where a.xact_start < clock_timestamp() - make_interval(secs => $1::integer)
+                      and exists (select from pg_auth_members m
+                                   where m.member = a.usesysid
+                                     and m.roleid in ('waangu_module'::regrole, 'waangu_tree'::regrole))";
+        client.execute(sql, &[&seconds]).await.map_err(from_driver)
+    }
+
     /// The numbers of the bucket databases that exist.
     ///
     /// # Errors

@@ -14,7 +14,9 @@ use crate::wire::{Cancel, Error, Prepared, Start, Wire};
 const SILENCE: Duration = Duration::from_secs(15);
 
 /// A statement may not run, nor a transaction idle, for longer: its seal lives as long as it does.
-const BOUNDS: &str = "-c statement_timeout=30s -c idle_in_transaction_session_timeout=30s";
+/// What the login may have been made to say of itself (`alter role … set`) is overruled.
+const BOUNDS: &str = "-c statement_timeout=30s -c idle_in_transaction_session_timeout=30s \
+     -c default_transaction_read_only=off -c default_transaction_isolation=read\\ committed";
 
 /// A connection is closed when it is so old: its server process has gathered memory.
 const MAX_AGE: Duration = Duration::from_mins(30);

@@ -12,7 +12,7 @@ use waangu_tenancy::inspect::inspect;
 use waangu_tenancy::{HomeState, Rules};
 use waangu_testkit::{Cell, MODULES, connect, private_cell};
 
-use crate::support::{Home, code, module, names, stock};
+use crate::support::{Home, code, count, enter, module, names, stock};
 
 const VERSION_1: &str = include_str!("core/version_1.sql");
 
@@ -310,4 +310,20 @@ async fn what_a_newer_program_made_stays_and_hears_of_keys() {
         client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0),
         2
     );
+}
+
+/// A module that enters and then falls silent would hold its tenant's lock, and every move, for ever.
+#[tokio::test]
+async fn a_transaction_that_never_ends_is_ended() {
+    let home = home(private_cell().await, Tier::Shared).await;
+    let client = home.outsider().await;
+    client.batch_execute("begin").await.unwrap();
+    enter(&client, &home.context(Access::Write)).await.unwrap();
+    let cell = home.cell.another_admin();
+    assert_eq!(cell.end_overdue(3600).await.unwrap(), 0);
+    assert_eq!(count(&client, "item").await.unwrap(), 0);
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert_eq!(cell.end_overdue(1).await.unwrap(), 1);
+    let after = client.simple_query("select 1").await;
+    assert!(after.is_err(), "{after:?}");
 }

@@ -1,5 +1,7 @@
 //! `TenantTx`: what happens when it is dropped, cancelled, or goes wrong.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -228,4 +230,40 @@ async fn workers_of_a_parallel_query_see_one_tenant() {
     );
     let rows = tx.query(count, &[]).await.unwrap();
     assert_eq!(rows[0].get::<_, i64>(0), 2000);
+}
+
+/// A request is sent again to where its tenant has gone if nothing of it has happened. If a handler has
+/// given up waiting for a write, or waits for it beside another, that would do the write twice.
+#[tokio::test]
+async fn a_write_that_nobody_has_heard_of_keeps_a_request_from_being_sent_again() {
+    let home = Home::new(Tier::Shared).await;
+    let context = home.context(Access::Write);
+    let begun = Arc::new(AtomicU32::new(0));
+    let tx = |begun: &Arc<AtomicU32>| {
+        let deadline = Instant::now() + SOON;
+        TenantTx::lazy(&home.pools, &context, deadline).of_request(begun)
+    };
+    // The connection is there, so that what is given up is the write.
+    home.stock_up(2, "before").await;
+    let sql = "insert into product (id, name) select 1, 'once' from pg_sleep(2)";
+    let given_up = timeout(
+        Duration::from_millis(700),
+        tx(&begun).execute_and_commit(sql, &[]),
+    );
+    given_up.await.unwrap_err();
+    let mover = home.superuser().await;
+    let fence = "update waangu.home set state = 'moved', epoch = epoch + 1 where tenant_id = $1";
+    mover
+        .execute(fence, &[&home.tenant.number()])
+        .await
+        .unwrap();
+    let mut after = tx(&begun);
+    // It waits for as long as it may.
+    assert_ne!(code(after.query("select 1", &[]).await), "tenant-moved");
+    // Another request, of which nothing has happened, also after it was refused.
+    let fresh = Arc::default();
+    for _time in 0..2 {
+        let mut one = tx(&fresh);
+        assert_eq!(code(one.query("select 1", &[]).await), "tenant-moved");
+    }
 }
