@@ -102,8 +102,6 @@ struct Upload {
     /// What was read, while it is little enough to be sent once more.
     kept: Option<Vec<Bytes>>,
     room: usize,
-    /// How many pieces were read.
-    given: usize,
 }
 
 /// A request's body. A clone of what nobody reads begins at the beginning: so it may be sent by another
@@ -136,7 +134,6 @@ impl Outbound {
             broken: None,
             kept: Some(Vec::new()),
             room: keep,
-            given: 0,
         };
         Ok(Self {
             upload: Arc::new(Mutex::new(upload)),
@@ -189,18 +186,12 @@ impl Body for Outbound {
             broken,
             kept,
             room,
-            given,
             ..
         } = &mut *guard;
         *touched = true;
         if let Some(piece) = kept.as_ref().and_then(|kept| kept.get(*at)) {
             *at += 1;
             return Poll::Ready(Some(Ok(Frame::data(piece.clone()))));
-        }
-        // An earlier attempt that still reads has had pieces which are not kept any more: what is left
-        // of the body would be sent as if it were the whole.
-        if *at != *given {
-            return Poll::Ready(Some(Err(Broken::Torn)));
         }
         let polled = ready!(poll_data(body, idle, cx)).map(|piece| {
             piece.and_then(|data| {
@@ -211,8 +202,7 @@ impl Body for Outbound {
         });
         match &polled {
             Some(Ok(data)) => {
-                *given += 1;
-                *at = *given;
+                *at += 1;
                 keep(kept, room, data);
             }
             Some(Err(why)) => *broken = Some(*why),

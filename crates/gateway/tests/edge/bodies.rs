@@ -140,35 +140,6 @@ async fn an_early_answer_is_passed_on() {
     stage.end().await;
 }
 
-/// While an upload is sent after a tenant that has moved, an attempt before may still read it: a module
-/// that got what is left over would take half of a file for all of it.
-#[tokio::test]
-async fn an_upload_that_is_sent_again_arrives_whole_or_not_at_all() {
-    let stage = Stage::new().await;
-    let (count, size) = (40, 20_000);
-    let piece = Bytes::from(vec![b'x'; size]);
-    let pieces = futures_util::stream::unfold(0, move |at| {
-        let piece = piece.clone();
-        async move {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-            (at < count).then(|| (Ok::<_, Infallible>(Frame::data(piece)), at + 1))
-        }
-    });
-    let request = stage
-        .request("POST", PRODUCTS)
-        .header("x-moves", "1")
-        .body(StreamBody::new(Box::pin(pieces)))
-        .unwrap();
-    let got = whole(stage.client.begin(request).await).await;
-    if got.status == 200 {
-        let body = got.json()["body"].as_str().unwrap().len();
-        assert_eq!(body, count * size);
-    } else {
-        assert_eq!(got.status, 503);
-    }
-    stage.end().await;
-}
-
 /// What modules say in private must not reach clients; what clients need must.
 #[tokio::test]
 async fn answers_are_cleaned_and_marked() {

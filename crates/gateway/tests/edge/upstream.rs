@@ -91,17 +91,8 @@ pub(crate) async fn module(
     verifier: Arc<ContextVerifier>,
     seen: Arc<Seen>,
 ) -> Answer {
-    let first = seen.requests.fetch_add(1, Ordering::SeqCst) == 0;
+    seen.requests.fetch_add(1, Ordering::SeqCst);
     let (head, body) = request.into_parts();
-    if first && head.headers.contains_key("x-moves") {
-        // Says at once that the tenant has moved, and lets the rest come all the same.
-        tokio::spawn(body.collect());
-        let mut answer = full(StatusCode::SERVICE_UNAVAILABLE, &json!({}));
-        answer
-            .headers_mut()
-            .insert("waangu-moved", "1".parse().unwrap());
-        return answer;
-    }
     let contexts: Vec<_> = head.headers.get_all("waangu-context").iter().collect();
     let [jws] = contexts.as_slice() else {
         return full(
