@@ -321,7 +321,7 @@ async fn a_transaction_that_never_ends_is_ended() {
     enter(&client, &home.context(Access::Write)).await.unwrap();
     let cell = home.cell.another_admin();
     assert_eq!(cell.end_overdue(3600).await.unwrap(), 0);
-    assert_eq!(count(&client, "item").await.unwrap(), 0);
+    assert_eq!(count(&client, "product").await.unwrap(), 0);
     tokio::time::sleep(Duration::from_millis(1100)).await;
     assert_eq!(cell.end_overdue(1).await.unwrap(), 1);
     let after = client.simple_query("select 1").await;
