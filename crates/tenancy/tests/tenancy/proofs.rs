@@ -2,6 +2,7 @@
 
 use std::pin::pin;
 
+use futures_util::future::join_all;
 use tokio_postgres::Client;
 use waangu_identity::proof::{Access, ProofClaims};
 use waangu_identity::{ContextKey, Proof, RequestContext};
@@ -77,9 +78,10 @@ async fn a_proof_is_for_one_login_and_one_minute() {
 /// A tenant that has moved would be written in two places; a suspended one would still be served.
 #[tokio::test]
 async fn another_epoch_and_a_closed_home_say_retry() {
-    for tier in Tier::ALL {
+    // Each refusal waits for a move to end first; all at once, so that the test does not.
+    join_all(Tier::ALL.map(async |tier| {
         let home = Home::new(tier).await;
-        for epoch in [0, 2] {
+        join_all([0, 2].map(async |epoch| {
             let expires = SystemClock.unix_seconds() + 30;
             let claims = claims(&home, "waangu_stock", epoch, expires);
             let context = with_proof(&home.context(Access::Write), |proof| {
@@ -88,18 +90,21 @@ async fn another_epoch_and_a_closed_home_say_retry() {
             let fault = TenantTx::begin(&home.pools, &context).await.unwrap_err();
             assert_eq!(fault.code(), "tenant-moving", "{tier}");
             assert_eq!(sql_state(&fault), Some("WG001"));
-        }
+        }))
+        .await;
         let admin = &home.cell.admin;
         admin
             .put_home(home.tenant, &home.placement, HomeState::Suspended)
             .await
             .unwrap();
-        for access in [Access::Read, Access::Write] {
+        join_all([Access::Read, Access::Write].map(async |access| {
             assert_eq!(code(home.begin(access).await), "tenant-moving", "{tier}");
-        }
+        }))
+        .await;
         home.provision().await.unwrap();
         home.stock_up(1, "open again").await;
-    }
+    }))
+    .await;
 }
 
 /// A relocation waits for the last writer; one that slips in after it is lost with the old place.
