@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use waangu_api::Client;
 use waangu_api::types::CreateTenant;
 use waangu_kernel::Tier;
@@ -25,6 +25,9 @@ use crate::peers::tryton::{self, Tryton};
 use crate::peers::{Pass, Tries};
 use crate::report::{Report, Series};
 use crate::{Context, Effort};
+
+/// Longest time of one batch: a contender that needs more is left out from there on.
+const BATCH_PATIENCE: Duration = Duration::from_secs(90);
 
 /// Longest wait for a full stock.
 const STOCK_PATIENCE: Duration = Duration::from_mins(3);
@@ -45,6 +48,8 @@ struct Sizes {
     shared: usize,
     /// Of all other batches.
     others: usize,
+    /// Of django-tenants' clone, which gets slower with each schema that the database has.
+    clones: usize,
     /// Rounds of Tryton, in which each of its processes makes one database: it takes seconds.
     tryton: usize,
 }
@@ -56,12 +61,14 @@ impl Sizes {
                 rounds: 2,
                 shared: 40,
                 others: 4,
+                clones: 2,
                 tryton: 1,
             },
             Effort::Full => Self {
                 rounds: 5,
                 shared: 200,
                 others: 20,
+                clones: 5,
                 tryton: 2,
             },
         }
@@ -71,6 +78,7 @@ impl Sizes {
     fn batch(self, contender: Contender, at_once: usize) -> usize {
         match contender {
             Contender::Ours(Tier::Shared) => self.shared,
+            Contender::Django(django::Way::Clone) => self.clones,
             Contender::Tryton => at_once,
             _ => self.others,
         }
@@ -101,8 +109,8 @@ pub(super) async fn measure(context: &Context, report: &mut Report) -> Result<()
     let mut field = Field::gather(&stage, sizes, report).await;
     let mut results = Results::default();
     for contender in field.contenders.clone() {
-        if let Err(why) = field.batch(contender, 1, 1).await {
-            field.drop_out(contender, why, report)?;
+        if let Err(why) = field.batch_in_time(contender, 1, 1).await {
+            field.drop_out(contender, &why, report).await?;
         }
     }
     field.refill().await?;
@@ -113,9 +121,12 @@ pub(super) async fn measure(context: &Context, report: &mut Report) -> Result<()
         for round in 0..sizes.rounds {
             for contender in field.order(round, sizes) {
                 let count = sizes.batch(contender, at_once);
-                match field.batch(contender, at_once, count).await {
+                if !field.takes_part(contender) {
+                    continue;
+                }
+                match field.batch_in_time(contender, at_once, count).await {
                     Ok(pass) => results.add(contender, at_once, pass),
-                    Err(why) => field.drop_out(contender, why, report)?,
+                    Err(why) => field.drop_out(contender, &why, report).await?,
                 }
                 if contender == Contender::Ours(Tier::Dedicated) {
                     field.refill().await?;
@@ -199,6 +210,28 @@ impl Field {
         order
     }
 
+    /// Whether it has not dropped out in this round.
+    fn takes_part(&self, contender: Contender) -> bool {
+        contender == Contender::Stocked || self.contenders.contains(&contender)
+    }
+
+    async fn batch_in_time(
+        &mut self,
+        contender: Contender,
+        at_once: usize,
+        count: usize,
+    ) -> Result<Pass, Failure> {
+        let batch = self.batch(contender, at_once, count);
+        timeout(BATCH_PATIENCE, batch)
+            .await
+            .unwrap_or_else(|_late| {
+                let seconds = BATCH_PATIENCE.as_secs();
+                let text =
+                    format!("{count} tenants, {at_once} at once, took more than {seconds} s");
+                Err(Failure::new(text))
+            })
+    }
+
     async fn batch(
         &mut self,
         contender: Contender,
@@ -247,17 +280,28 @@ impl Field {
     }
 
     /// A peer that fails is left out from there on; if ours fails, there is nothing to compare.
-    fn drop_out(
+    async fn drop_out(
         &mut self,
         contender: Contender,
-        why: Failure,
+        why: &Failure,
         report: &mut Report,
     ) -> Result<(), Failure> {
-        if matches!(contender, Contender::Ours(_) | Contender::Stocked) {
-            return Err(why);
-        }
+        absent(&contender.name(), why, report);
         self.contenders.retain(|other| *other != contender);
-        absent(&contender.name(), &why, report);
+        match (contender, &mut self.django) {
+            (Contender::Ours(_) | Contender::Stocked, _) => {
+                return Err(Failure::new(format!("{}: {why}", contender.name())));
+            }
+            (Contender::Django(_), Some(django)) => {
+                // Its other way must not wait for what this one has left.
+                if let Err(why) = django.restart().await {
+                    self.django = None;
+                    absent("django-tenants", &why, report);
+                }
+            }
+            (Contender::Tryton, _) => self.tryton = None,
+            _ => {}
+        }
         Ok(())
     }
 }
@@ -310,12 +354,13 @@ fn explain(sizes: Sizes, report: &mut Report) {
         rounds,
         shared,
         others,
+        clones,
         tryton,
     } = sizes;
     report.notes.extend([
         format!(
             "onboarding: {rounds} rounds by one client and as many by {}, in each of them {shared} \
-             tenants of the shared tier and {others} of each other way (issue 4 asks for 1,000 of \
+             tenants of the shared tier and {others} of each other way, {clones} of clones (issue 4 asks for 1,000 of \
              each); one platform, one cell that also holds the control database; contenders take \
              turns, in an order that turns with the rounds; one tenant each before the clock runs",
             AT_ONCE.into_iter().max().unwrap_or(1)

@@ -19,8 +19,8 @@ const PATIENCE: Duration = Duration::from_mins(2);
 /// How often one request is made before it counts as refused.
 const TRIES: usize = 20;
 
-/// Processes that have started and wait.
-#[derive(Debug)]
+/// Processes that have started and wait. They end when it is dropped.
+#[derive(Debug, Default)]
 pub(crate) struct Crew(Vec<Worker>);
 
 #[derive(Debug)]
@@ -30,6 +30,21 @@ struct Worker {
     asks: ChildStdin,
     answers: Lines<BufReader<ChildStdout>>,
     log: PathBuf,
+}
+
+/// Why a request came to nothing.
+enum Trouble {
+    /// The worker says so, and waits for the next one.
+    Refused(String),
+    /// It has ended, or may answer when nobody expects it any more.
+    Gone(String),
+}
+
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Self {
+        let (Trouble::Refused(why) | Trouble::Gone(why)) = trouble;
+        Self::new(why)
+    }
 }
 
 /// What a worker says.
@@ -51,7 +66,7 @@ impl Crew {
             crew.push(Worker::start(command(), log)?);
         }
         for worker in &mut crew {
-            worker.ask("ready").await.map_err(Failure::new)?;
+            worker.ask("ready").await?;
         }
         Ok(Self(crew))
     }
@@ -67,13 +82,13 @@ impl Crew {
         Pass::run(crew, numbers, async |worker, number| {
             let request = format!("{what} {number}");
             let mut failed = 0;
-            while let Err(why) = worker.ask(&request).await {
-                failed += 1;
-                if failed == TRIES {
-                    return Err(Failure::new(why));
+            loop {
+                match worker.ask(&request).await {
+                    Ok(()) => return Ok(Tries(failed)),
+                    Err(Trouble::Refused(_)) if failed < TRIES => failed += 1,
+                    Err(trouble) => return Err(trouble.into()),
                 }
             }
-            Ok(Tries(failed))
         })
         .await
     }
@@ -99,7 +114,7 @@ impl Worker {
     }
 
     /// One request; the error is what the worker says, or what it last wrote.
-    async fn ask(&mut self, request: &str) -> Result<(), String> {
+    async fn ask(&mut self, request: &str) -> Result<(), Trouble> {
         let asked = async {
             self.asks
                 .write_all(format!("{request}\n").as_bytes())
@@ -108,15 +123,18 @@ impl Worker {
             self.answers.next_line().await
         };
         let line = match timeout(PATIENCE, asked).await {
-            Err(_elapsed) => return Err(format!("{request}: no answer")),
+            Err(_elapsed) => return Err(Trouble::Gone(format!("{request}: no answer"))),
             Ok(Ok(Some(line))) => line,
-            Ok(_ended) => return Err(format!("{request}: {}", self.last_words())),
+            Ok(_ended) => {
+                let why = format!("{request}: {}", self.last_words());
+                return Err(Trouble::Gone(why));
+            }
         };
-        let answer: Answer =
-            serde_json::from_str(&line).map_err(|_unreadable| format!("{request}: {line}"))?;
+        let answer: Answer = serde_json::from_str(&line)
+            .map_err(|_unreadable| Trouble::Gone(format!("{request}: {line}")))?;
         match answer.error {
             None => Ok(()),
-            Some(why) => Err(format!("{request}: {why}")),
+            Some(why) => Err(Trouble::Refused(format!("{request}: {why}"))),
         }
     }
 

@@ -78,6 +78,7 @@ pub(crate) struct Django {
     server: Server,
     python: PathBuf,
     folder: PathBuf,
+    workers: usize,
     crew: Crew,
     /// The name of the project's last migration.
     last: String,
@@ -104,31 +105,39 @@ impl Django {
             before = Some(name);
         }
         server.createdb(&[], DATABASE).await?;
-        let (versions, crew) = {
-            let command = |script: &str| command(server, &python, &folder, script);
-            let mut shared = command("manage.py");
-            shared.args(["migrate_schemas", "--shared", "--run-syncdb", "-v", "0"]);
-            output(shared, PATIENCE).await?;
-            let mut freeze = Command::new(&python);
-            freeze.args(["-m", "pip", "freeze"]);
-            let start = || {
-                let mut worker = command("worker.py");
-                worker.arg(TABLES.to_string());
-                worker
-            };
-            let crew = Crew::start(workers, &folder, start).await?;
-            (versions(&output(freeze, PATIENCE).await?), crew)
-        };
+        let mut shared = command(server, &python, &folder, "manage.py");
+        shared.args(["migrate_schemas", "--shared", "--run-syncdb", "-v", "0"]);
+        output(shared, PATIENCE).await?;
+        let mut freeze = Command::new(&python);
+        freeze.args(["-m", "pip", "freeze"]);
+        let versions = versions(&output(freeze, PATIENCE).await?);
         let mut django = Self {
             server: server.clone(),
             python,
             folder,
-            crew,
+            workers,
+            crew: Crew::default(),
             last: before.unwrap_or_default().to_owned(),
             versions,
         };
+        django.restart().await?;
         django.crew.run(1, PATTERN, 0..1).await?;
         Ok(django)
+    }
+
+    /// Ends what its workers and the server are still busy with, and starts new workers.
+    pub(crate) async fn restart(&mut self) -> Result<(), Failure> {
+        self.crew = Crew::default();
+        let server = self.server.connect("postgres").await?;
+        let end = "select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = $1";
+        server.query(end, &[&DATABASE]).await.of(DATABASE)?;
+        let start = || {
+            let mut worker = command(&self.server, &self.python, &self.folder, "worker.py");
+            worker.arg(TABLES.to_string());
+            worker
+        };
+        self.crew = Crew::start(self.workers, &self.folder, start).await?;
+        Ok(())
     }
 
     /// A tenant for each number, by so many processes at once.
