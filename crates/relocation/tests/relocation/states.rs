@@ -7,7 +7,7 @@ use waangu_relocation::{Error, Phase, Relocation, Step, debris, stranded};
 use waangu_tenancy::{HomeState, Rules};
 use waangu_testkit::{Tier, cell, private_cell};
 
-use crate::support::{Spot, TABLES, Traveller, at, run, stock};
+use crate::support::{Spot, TABLES, Traveller, at, begin, run, stock};
 
 async fn fill(tenant: &Traveller<'_>, rows: i64) {
     let (number, schema) = (
@@ -57,9 +57,7 @@ async fn a_move_that_is_told_to_stop_leaves_nothing() {
     // So slow that it would take minutes.
     tenant.options.rate = Some(10_000);
     for tier in [Tier::Dedicated, Tier::Schema] {
-        let mut relocation = Relocation::begin(tenant.request(Spot(&a, tier)))
-            .await
-            .expect("begin");
+        let mut relocation = begin(|| tenant.request(Spot(&a, tier))).await;
         let (stop, mut told) = (relocation.stop_token(), relocation.progress());
         let cancel = async {
             let copying =

@@ -152,3 +152,14 @@ pub(crate) async fn run(request: Request) -> Result<Relocation, Error> {
         relocation.apply(&step).await?;
     }
 }
+
+/// Begins a move; the server may take a moment to notice that whoever had the tenant before is gone.
+pub(crate) async fn begin(request: impl Fn() -> Request) -> Relocation {
+    for _ in 0..100 {
+        match Relocation::begin(request()).await {
+            Err(Error::Busy) => tokio::time::sleep(Duration::from_millis(50)).await,
+            begun => return begun.expect("begin"),
+        }
+    }
+    panic!("the tenant stays busy");
+}
