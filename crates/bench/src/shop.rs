@@ -143,8 +143,8 @@ impl Shop {
                     self.sign_in().await;
                     ClientError::Refused(problem)
                 }
-                // The gateway has not heard of the tenant yet.
-                Err(ClientError::Refused(problem)) if is_early(&problem.code) => {
+                // The gateway has not heard of the tenant yet, or the tenant asks for more than its share.
+                Err(ClientError::Refused(problem)) if is_to_wait(&problem.code) => {
                     ClientError::Refused(problem)
                 }
                 Err(ClientError::Refused(problem)) if problem.status < 500 => {
@@ -187,8 +187,11 @@ impl Shop {
     }
 }
 
-fn is_early(code: &str) -> bool {
-    matches!(code, "tenant-unknown" | "module-not-active")
+fn is_to_wait(code: &str) -> bool {
+    matches!(
+        code,
+        "tenant-unknown" | "module-not-active" | "rate-limited"
+    )
 }
 
 /// The id of what was created.

@@ -14,9 +14,10 @@ use crate::wire::{Cancel, Error, Prepared, Start, Wire};
 const SILENCE: Duration = Duration::from_secs(15);
 
 /// A statement may not run, nor a transaction idle, for longer: its seal lives as long as it does.
-/// What the login may have been made to say of itself (`alter role … set`) is overruled.
+/// What the login may have been made to say of itself (`alter role … set`) is overruled, but for reading
+/// only: that may be the operator's word.
 const BOUNDS: &str = "-c statement_timeout=30s -c idle_in_transaction_session_timeout=30s \
-     -c default_transaction_read_only=off -c default_transaction_isolation=read\\ committed";
+     -c default_transaction_isolation=read\\ committed";
 
 /// A connection is closed when it is so old: its server process has gathered memory.
 const MAX_AGE: Duration = Duration::from_mins(30);

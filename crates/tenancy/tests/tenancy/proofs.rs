@@ -327,18 +327,15 @@ fn with_proof(context: &RequestContext, change: impl FnOnce(&mut Proof)) -> Requ
 
 /// One injected `alter role` must not make every tenant's next connection useless.
 #[tokio::test]
-async fn a_logins_own_settings_are_overruled() {
+async fn a_logins_own_isolation_level_is_overruled() {
     let home = Home::new(Tier::Dedicated).await;
-    let login = home.outsider().await;
-    for setting in [
-        "default_transaction_read_only = on",
-        "default_transaction_isolation = serializable",
-    ] {
-        // In this tenant's database only: other tests use the login, too.
-        let database = home.database();
-        let sql = format!("alter role waangu_stock in database {database} set {setting}");
-        login.batch_execute(&sql).await.unwrap();
-    }
+    // In this tenant's database only: other tests use the login, too.
+    let database = home.database();
+    let sql = format!(
+        "alter role waangu_stock in database {database}
+           set default_transaction_isolation = serializable"
+    );
+    home.outsider().await.batch_execute(&sql).await.unwrap();
     TenantTx::begin(&home.pools, &home.context(Access::Write))
         .await
         .unwrap();
