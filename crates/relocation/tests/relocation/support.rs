@@ -155,11 +155,13 @@ pub(crate) async fn run(request: Request) -> Result<Relocation, Error> {
 
 /// Begins a move; the server may take a moment to notice that whoever had the tenant before is gone.
 pub(crate) async fn begin(request: impl Fn() -> Request) -> Relocation {
+    let mut begun = Relocation::begin(request()).await;
     for _ in 0..100 {
-        match Relocation::begin(request()).await {
-            Err(Error::Busy) => tokio::time::sleep(Duration::from_millis(50)).await,
-            begun => return begun.expect("begin"),
+        if !matches!(begun, Err(Error::Busy)) {
+            break;
         }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        begun = Relocation::begin(request()).await;
     }
-    panic!("the tenant stays busy");
+    begun.expect("begin")
 }
