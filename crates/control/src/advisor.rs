@@ -27,6 +27,7 @@ use waangu_registry::{
 use waangu_tenancy::CellAdmin;
 use waangu_tenancy::admin::Volumes;
 
+use crate::bounds::in_time;
 use crate::placement::Question;
 use crate::reconcile::operator_text;
 
@@ -136,10 +137,10 @@ impl Advisor {
 
     /// Measures all cells at once; says what it cost, and which did not answer.
     async fn measure(&self, session: &mut Session) -> Result<(Measured, Vec<String>), Fault> {
-        let visits = self.cells.iter().map(|cell| async move {
-            let visit = tokio::time::timeout(VISIT, cell.measure_tenants()).await;
-            (cell.id(), visit.unwrap_or_else(|_late| Err(late())))
-        });
+        let visits = self
+            .cells
+            .iter()
+            .map(|cell| async move { (cell.id(), in_time(VISIT, cell.measure_tenants()).await) });
         let (mut measured, mut failures) = (Measured::default(), Vec::new());
         for (cell, visit) in futures_util::future::join_all(visits).await {
             match visit {
@@ -449,10 +450,6 @@ fn window(now: OffsetDateTime, hours: i32) -> (OffsetDateTime, i64) {
     let into = now.unix_timestamp().rem_euclid(3_600);
     let back = i64::from(hours).saturating_mul(3_600).saturating_add(into);
     (now - time::Duration::seconds(back), (back / 60).max(1))
-}
-
-fn late() -> Fault {
-    fault::DATABASE_UNAVAILABLE.fault("the cell did not answer in time")
 }
 
 /// What a round cost, for the API.

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use waangu_kernel::{CellId, Fault, fault};
+use waangu_kernel::{CellId, Fault};
 use waangu_registry::Registry;
 use waangu_tenancy::CellAdmin;
 
+use crate::bounds::in_time;
 use crate::relocation::clean;
 
 /// Pause between two rounds.
@@ -25,7 +26,7 @@ const MEASURE_SECONDS: i32 = 60;
 /// Longest transaction of a module, in seconds: more than any request has time for.
 const OVERDUE_SECONDS: i32 = 120;
 
-/// Longest visit to one cell.
+/// Longest time for one thing at one cell.
 const VISIT: Duration = Duration::from_secs(25);
 
 /// Runs until `stop`.
@@ -35,23 +36,8 @@ pub(crate) async fn run(registry: Registry, cells: Vec<Arc<CellAdmin>>, stop: Ca
             tracing::warn!(cause = fault.operator_cause(), "measuring: {fault}");
         }
         for cell in &cells {
-            let retiring = tokio::time::timeout(VISIT, retire_buckets(&registry, cell)).await;
-            if let Err(fault) = retiring.unwrap_or_else(|_late| Err(late())) {
-                tracing::warn!(cell = %cell.id(), "empty buckets stay: {fault}");
-            }
-            let cleaning = async {
-                clean::sweep_cell(&registry, cell).await?;
-                clean::empty_places(&registry, cell).await
-            };
-            // What is not done in this time goes on in the next round.
-            let cleaned = tokio::time::timeout(VISIT, cleaning).await;
-            if let Err(fault) = cleaned.unwrap_or_else(|_late| Err(late())) {
-                let cause = fault.operator_cause();
-                tracing::warn!(cell = %cell.id(), cause, "what moves have left stays: {fault}");
-            }
+            keep(&registry, cell).await;
         }
-        end_overdue(&cells).await;
-        catch_up(&cells).await;
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(ROUND) => {}
@@ -59,28 +45,33 @@ pub(crate) async fn run(registry: Registry, cells: Vec<Arc<CellAdmin>>, stop: Ca
     }
 }
 
-async fn end_overdue(cells: &[Arc<CellAdmin>]) {
-    for cell in cells {
-        let done = tokio::time::timeout(VISIT, cell.end_overdue(OVERDUE_SECONDS)).await;
-        match done.unwrap_or_else(|_late| Err(late())) {
-            Ok(0) => {}
-            Ok(ended) => tracing::warn!(cell = %cell.id(), ended, "ended overdue transactions"),
-            Err(fault) => {
-                let cause = fault.operator_cause();
-                tracing::warn!(cell = %cell.id(), cause, "overdue transactions go on: {fault}");
-            }
+/// Everything at one cell, each with a bound of its own: a long sweep must not keep old places for ever.
+/// What is not done in its time goes on in the next round.
+async fn keep(registry: &Registry, cell: &CellAdmin) {
+    let leave = |stays: &str, done: Result<(), Fault>| {
+        if let Err(fault) = done {
+            let cause = fault.operator_cause();
+            tracing::warn!(cell = %cell.id(), cause, "{stays}: {fault}");
         }
-    }
+    };
+    let retired = in_time(VISIT, retire_buckets(registry, cell)).await;
+    leave("empty buckets stay", retired);
+    let swept = in_time(VISIT, clean::sweep_cell(registry, cell)).await;
+    leave("debris of moves stays", swept);
+    let emptied = in_time(VISIT, clean::empty_places(registry, cell)).await;
+    leave("what moves have left stays", emptied);
+    let ended = in_time(VISIT, end_overdue(cell)).await;
+    leave("overdue transactions go on", ended);
+    let caught_up = in_time(VISIT, cell.catch_up()).await;
+    leave("helper schemas stay as they are", caught_up.map(drop));
 }
 
-async fn catch_up(cells: &[Arc<CellAdmin>]) {
-    for cell in cells {
-        let done = tokio::time::timeout(VISIT, cell.catch_up()).await;
-        if let Err(fault) = done.unwrap_or_else(|_late| Err(late())) {
-            let cause = fault.operator_cause();
-            tracing::warn!(cell = %cell.id(), cause, "helper schemas stay as they are: {fault}");
-        }
+async fn end_overdue(cell: &CellAdmin) -> Result<(), Fault> {
+    let ended = cell.end_overdue(OVERDUE_SECONDS).await?;
+    if ended > 0 {
+        tracing::warn!(cell = %cell.id(), ended, "ended overdue transactions");
     }
+    Ok(())
 }
 
 async fn measure(registry: &Registry, cells: &[Arc<CellAdmin>]) -> Result<(), Fault> {
@@ -90,10 +81,7 @@ async fn measure(registry: &Registry, cells: &[Arc<CellAdmin>]) -> Result<(), Fa
     drop(tx);
     drop(session);
     let due = cells.iter().filter(|cell| due.contains(cell.id()));
-    let visits = due.map(|cell| async move {
-        let measured = tokio::time::timeout(VISIT, cell.measure()).await;
-        (cell.id(), measured.unwrap_or_else(|_late| Err(late())))
-    });
+    let visits = due.map(|cell| async move { (cell.id(), in_time(VISIT, cell.measure()).await) });
     let visited = futures_util::future::join_all(visits).await;
     let mut session = registry.session().await?;
     let tx = session.begin().await?;
@@ -125,8 +113,4 @@ pub(crate) async fn retire_buckets(registry: &Registry, cell: &CellAdmin) -> Res
         }
     }
     tx.commit().await
-}
-
-fn late() -> Fault {
-    fault::DATABASE_UNAVAILABLE.fault("the cell did not answer in time")
 }

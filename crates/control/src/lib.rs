@@ -14,6 +14,7 @@
 
 mod admin;
 mod advisor;
+mod bounds;
 mod circuits;
 mod config;
 mod fleet;

@@ -15,11 +15,12 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
-use waangu_kernel::{CellId, Fault, fault};
+use waangu_kernel::{CellId, Fault};
 use waangu_registry::{Cell, CellState};
 use waangu_tenancy::admin::{Recipe, StockTurn};
 use waangu_tenancy::{CellAdmin, ModulePackage};
 
+use crate::bounds::in_time;
 use crate::reconcile::{Reconciler, operator_text};
 
 /// A process that has just started has more urgent things to do.
@@ -78,7 +79,7 @@ async fn tend(reconciler: &Reconciler, cell: &CellAdmin, most: u32) -> Result<()
     let there = cell.list_stock().await?;
     let (good, surplus) = sort(&recipe, wanted, &there);
     for database in surplus {
-        in_time(turn.discard(database)).await?;
+        in_time(ONE, turn.discard(database)).await?;
         tracing::info!(cell = %cell.id(), database, "threw a database in stock away");
     }
     for _missing in good..wanted {
@@ -133,12 +134,7 @@ fn sort<'s>(recipe: &Recipe, wanted: usize, there: &'s [String]) -> (usize, Vec<
 }
 
 async fn make(turn: &StockTurn<'_>, packages: &[&ModulePackage]) -> Result<bool, Fault> {
-    in_time(turn.make(packages)).await
-}
-
-async fn in_time<T>(work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
-    let late = |_elapsed| fault::DATABASE_UNAVAILABLE.fault("the cell did not answer in time");
-    tokio::time::timeout(ONE, work).await.map_err(late)?
+    in_time(ONE, turn.make(packages)).await
 }
 
 async fn wait_for_quiet(reconciler: &Reconciler, cell: &CellId) {

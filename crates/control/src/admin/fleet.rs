@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -24,6 +25,9 @@ const FAILING: i64 = 50;
 
 /// Rollouts that are looked through for open ones; a module has at most one.
 const ROLLOUTS: i64 = 200;
+
+/// Pause between two looks for somebody who watches.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Tenants, cells, versions and rollouts at a glance.
 #[utoipa::path(get, path = "/fleet", operation_id = "fleet.get", tag = "fleet",
@@ -48,7 +52,7 @@ pub(super) async fn events(
         let app = Arc::clone(&app);
         async move { look(&app).await }
     };
-    Ok(watch("fleet", first, again, |_| false))
+    Ok(watch("fleet", LOOK, first, again, |_| false))
 }
 
 async fn look(app: &App) -> Result<FleetView, Fault> {

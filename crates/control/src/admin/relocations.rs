@@ -8,8 +8,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use axum::response::sse::{Event, KeepAlive, Sse};
-use futures_util::stream::{self, Stream};
+use axum::response::sse::{Event, Sse};
+use futures_util::stream::Stream;
 use serde_json::json;
 use time::OffsetDateTime;
 use waangu_api::Problem;
@@ -20,6 +20,7 @@ use waangu_registry::{Phase, Relocation, Tenant, Tx};
 
 use super::call::{Begun, Call, Change, reply, send};
 use super::tenants;
+use super::watch::watch;
 use crate::reply::{Path, RawBody, Refusal};
 use crate::server::App;
 
@@ -130,22 +131,18 @@ pub(super) async fn events(
     Path((slug, id)): Path<(String, String)>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Refusal> {
     let id = parse(&id)?;
-    look(&app, &slug, id).await?;
-    let watch = (app, slug, None::<RelocationView>);
-    let stream = stream::unfold(watch, move |(app, slug, last)| async move {
-        if last.as_ref().is_some_and(RelocationView::is_over) {
-            return None;
-        }
-        loop {
-            let view = look(&app, &slug, id).await.ok()?;
-            if last.as_ref() != Some(&view) {
-                let event = Event::default().event("relocation").json_data(&view);
-                return Some((Ok(event.unwrap_or_default()), (app, slug, Some(view))));
-            }
-            tokio::time::sleep(LOOK).await;
-        }
-    });
-    Ok(Sse::new(stream).keep_alive(KeepAlive::default()))
+    let first = look(&app, &slug, id).await?;
+    let again = move || {
+        let (app, slug) = (Arc::clone(&app), slug.clone());
+        async move { look(&app, &slug, id).await }
+    };
+    Ok(watch(
+        "relocation",
+        LOOK,
+        first,
+        again,
+        RelocationView::is_over,
+    ))
 }
 
 /// Undoes a move that is not behind its commit point.

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -31,6 +32,9 @@ const FAILURES: i64 = 100;
 
 /// The pace is that of the last seconds.
 const PACE_SECONDS: f64 = 15.0;
+
+/// Pause between two looks at a rollout that somebody watches.
+const LOOK: Duration = Duration::from_millis(400);
 
 /// Most canaries.
 const MOST_CANARIES: usize = 100;
@@ -117,7 +121,7 @@ pub(super) async fn events(
         let app = Arc::clone(&app);
         async move { look(&app, id).await }
     };
-    Ok(watch("rollout", first, again, |view| !view.is_open()))
+    Ok(watch("rollout", LOOK, first, again, |view| !view.is_open()))
 }
 
 /// Holds a rollout; namespaces in hand are finished.

@@ -9,13 +9,12 @@ use futures_util::stream::{self, Stream, StreamExt};
 use serde::Serialize;
 use waangu_kernel::Fault;
 
-/// Pause between two looks for somebody who watches.
-const LOOK: Duration = Duration::from_millis(400);
-
-/// Sends `first`, and then what `look` sees whenever that differs, as events of this name. The stream
-/// ends after a view that `is_last`, and with a look that fails: a client that asks again is told why.
+/// Sends `first`, and then what `look` sees whenever that differs, as events of this name, with `pause`
+/// between two looks. The stream ends after a view that `is_last`, and with a look that fails: a client
+/// that asks again is told why.
 pub(super) fn watch<T, L, F>(
     name: &'static str,
+    pause: Duration,
     first: T,
     look: L,
     is_last: fn(&T) -> bool,
@@ -32,7 +31,7 @@ where
             return None;
         }
         loop {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(pause).await;
             let view = look().await.ok()?;
             if last != view {
                 return Some((event(&view), (look, view)));

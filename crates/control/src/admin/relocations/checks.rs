@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use waangu_api::relocation::{CheckView, RelocationView};
-use waangu_kernel::{Fault, ModuleId, fault};
+use waangu_kernel::{Fault, ModuleId};
 use waangu_registry::{NewRelocation, Tenant, Tx};
 use waangu_tenancy::admin::{MoveFacts, TenantRows};
 
 use super::place;
+use crate::bounds::in_time;
 use crate::relocation::tables;
 use crate::server::App;
 
@@ -32,9 +33,9 @@ pub(super) async fn draft(
     let source = app.reconciler.cell(&new.from.cell)?;
     let target = app.reconciler.cell(&new.to.cell)?;
     let (facts, rows, there) = tokio::join!(
-        bounded(source.move_facts()),
-        bounded(source.tenant_rows(tenant.id, &new.from, &modules)),
-        bounded(target.move_facts()),
+        in_time(LOOK, source.move_facts()),
+        in_time(LOOK, source.tenant_rows(tenant.id, &new.from, &modules)),
+        in_time(LOOK, target.move_facts()),
     );
     let mut checks = vec![fine(
         "residency, capacity, service level",
@@ -166,12 +167,4 @@ fn bad(check: &str, fault: &Fault) -> CheckView {
         fine: false,
         found: crate::reconcile::operator_text(fault),
     }
-}
-
-async fn bounded<T>(work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
-    tokio::time::timeout(LOOK, work)
-        .await
-        .unwrap_or_else(|_late| {
-            Err(fault::DATABASE_UNAVAILABLE.fault("the cell did not answer in time"))
-        })
 }
