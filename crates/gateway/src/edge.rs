@@ -16,7 +16,8 @@ use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use waangu_identity::SigningKeys;
-use waangu_kernel::{Clock, Fault, RequestId, fault};
+use waangu_kernel::fault::{self, ErrorDef};
+use waangu_kernel::{Clock, Fault, RequestId};
 use waangu_process::Watched;
 
 use crate::authenticate::Authenticator;
@@ -44,6 +45,14 @@ const REQUEST_HEADER: HeaderName = HeaderName::from_static("waangu-request");
 const CLIENT_IP_HEADER: HeaderName = HeaderName::from_static("waangu-client-ip");
 /// Two years, as browsers' preload lists want it.
 const HSTS: HeaderValue = HeaderValue::from_static("max-age=63072000; includeSubDomains");
+
+/// Refusals that a change on its way here may take back.
+const PERHAPS_NEWS: [&ErrorDef; 4] = [
+    &fault::TENANT_NOT_FOUND,
+    &fault::TENANT_NOT_ACTIVE,
+    &fault::MODULE_NOT_ACTIVE,
+    &fault::PERMISSION_DENIED,
+];
 
 /// Everything that answers requests.
 #[derive(Debug)]
@@ -226,6 +235,20 @@ impl Edge {
     fn enter(&self, tenant: &Tenant) -> Result<OwnedSemaphorePermit, Refusal> {
         let per_minute = self.snapshot.requests_per_minute(tenant);
         self.snapshot.share(tenant).enter(per_minute)
+    }
+
+    /// What is found in the snapshot; before a refusal, in a newer one.
+    async fn find<T>(&self, look: impl Fn() -> Result<T, Refusal>) -> Result<T, Refusal> {
+        let found = look();
+        let perhaps_news = found.as_ref().is_err_and(|refusal| {
+            PERHAPS_NEWS
+                .iter()
+                .any(|news| news.code == refusal.fault.code())
+        });
+        if perhaps_news && self.snapshot.recency().newer().await {
+            return look();
+        }
+        found
     }
 
     fn require_snapshot(&self) -> Result<(), Refusal> {

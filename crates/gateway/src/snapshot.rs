@@ -27,10 +27,12 @@ use crate::limit::Share;
 pub(crate) mod follow;
 pub(crate) mod kin;
 pub(crate) mod modules;
+pub(crate) mod recency;
 mod tenant;
 
 use kin::Kin;
 use modules::Modules;
+use recency::Recency;
 use tenant::Shared;
 
 pub(crate) use tenant::Tenant;
@@ -43,6 +45,7 @@ pub struct Snapshot {
     modules: ArcSwap<Modules>,
     sets: ArcSwap<Sets>,
     loaded: AtomicBool,
+    recency: Recency,
     limits: Limits,
     /// What each tenant that has sent a request uses of the gateway.
     shares: papaya::HashMap<TenantId, Arc<Share>>,
@@ -60,6 +63,7 @@ impl Snapshot {
             modules: ArcSwap::from_pointee(Modules::default()),
             sets: ArcSwap::from_pointee(Sets::default()),
             loaded: AtomicBool::new(false),
+            recency: Recency::default(),
             limits,
             shares: papaya::HashMap::new(),
             writing: Mutex::new(Shared::default()),
@@ -69,6 +73,11 @@ impl Snapshot {
     /// Whether everything was read at least once.
     pub(crate) fn loaded(&self) -> bool {
         self.loaded.load(Ordering::Acquire)
+    }
+
+    /// How new all this is.
+    pub(crate) fn recency(&self) -> &Recency {
+        &self.recency
     }
 
     /// The live tenant of this slug.

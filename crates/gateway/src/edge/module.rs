@@ -46,13 +46,13 @@ impl Edge {
         trail: &mut Trail,
     ) -> Result<Reply, Refusal> {
         let (module, path) = split_api(arrived.head.uri.path())?;
-        let (tenant, caller) = self.parties(&arrived, slug, trail).await?;
+        let (_tenant, caller) = self.parties(&arrived, slug, trail).await?;
         let module: ModuleId = module
             .parse()
             .map_err(|_not_an_id: Fault| not_found_module())?;
-        let modules = self.snapshot.modules();
         let method = &arrived.head.method;
-        let grant = authorise(&tenant, &modules, caller.user, &module, method, path)?;
+        let admit = || self.admit(&caller, &module, method, path);
+        let (tenant, grant) = self.find(admit).await?;
         trail.module = Some(module.clone());
         trail.route = Some(grant.template.clone());
         let share = self.enter(&tenant)?;
@@ -88,7 +88,7 @@ impl Edge {
         let held = Held::new(arrived.running, vec![arrived.permit, share]);
         let counts = self.snapshot.share(&tenant);
         counts.count(1, 0);
-        let reply = self.follow(call, &asked, &tenant.slug).await?;
+        let reply = self.follow(call, &asked).await?;
         counts.count(0, traffic::spent(reply.headers()));
         Ok(self.relay(reply, Receiver::Module, held))
     }
@@ -96,12 +96,7 @@ impl Edge {
     /// Sends a request, and again to wherever its tenant is by then while the module says that the
     /// tenant has moved and nothing has happened: between the fence at the old place and the opening of
     /// the new one the request waits here. All checks are made anew.
-    async fn follow(
-        &self,
-        mut call: Call,
-        asked: &Asked,
-        slug: &Slug,
-    ) -> Result<Response<Incoming>, Refusal> {
+    async fn follow(&self, mut call: Call, asked: &Asked) -> Result<Response<Incoming>, Refusal> {
         let patience = Instant::now() + MOVED_PATIENCE;
         let mut pause = FIRST_PAUSE;
         loop {
@@ -113,16 +108,8 @@ impl Edge {
             drop(reply);
             sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
-            let tenant = self.snapshot.tenant(slug);
-            let tenant = tenant.ok_or_else(|| no_tenant(slug))?;
-            let modules = self.snapshot.modules();
-            let Asked {
-                module,
-                path,
-                caller,
-                ..
-            } = asked;
-            let grant = authorise(&tenant, &modules, caller.user, module, &call.method, path)?;
+            let (caller, module) = (&asked.caller, &asked.module);
+            let (tenant, grant) = self.admit(caller, module, &call.method, &asked.path)?;
             let context = self.context(asked, &call.method, &tenant, grant)?;
             call.headers
                 .insert(HeaderName::from_static(CONTEXT_HEADER), context);
@@ -139,7 +126,7 @@ impl Edge {
         self.require_snapshot()?;
         if let Some(slug) = &slug {
             // A made-up sub-domain; no token is needed to hear that nobody lives there.
-            let tenant = self.snapshot.tenant(slug).ok_or_else(|| no_tenant(slug))?;
+            let tenant = self.find(|| Ok(self.living(slug)?)).await?;
             trail.tenant = Some(tenant.slug.clone());
         }
         let headers = &arrived.head.headers;
@@ -151,10 +138,29 @@ impl Edge {
             let detail = "the token was issued for another tenant than this address";
             return Err(fault::TENANT_MISMATCH.fault(detail).into());
         }
-        let tenant = self.snapshot.tenant(&caller.tenant);
-        let tenant = tenant.ok_or_else(|| no_tenant(&caller.tenant))?;
+        let tenant = self.find(|| Ok(self.living(&caller.tenant)?)).await?;
         trail.tenant = Some(tenant.slug.clone());
         Ok((tenant, caller))
+    }
+
+    fn living(&self, slug: &Slug) -> Result<Arc<Tenant>, Fault> {
+        let detail = || format!("there is no tenant `{slug}`");
+        let tenant = self.snapshot.tenant(slug);
+        tenant.ok_or_else(|| fault::TENANT_NOT_FOUND.fault(detail()))
+    }
+
+    /// The caller's tenant, and what the caller may do there.
+    fn admit(
+        &self,
+        caller: &Principal,
+        module: &ModuleId,
+        method: &Method,
+        path: &str,
+    ) -> Result<(Arc<Tenant>, Grant), Refusal> {
+        let tenant = self.living(&caller.tenant)?;
+        let modules = self.snapshot.modules();
+        let grant = authorise(&tenant, &modules, caller.user, module, method, path)?;
+        Ok((tenant, grant))
     }
 
     /// The signed statement that makes the request effective in one module, for one minute.
@@ -242,10 +248,6 @@ fn split_api(path: &str) -> Result<(&str, &str), Fault> {
 
 fn not_found_module() -> Fault {
     fault::ROUTE_NOT_FOUND.fault("no module with this name is installed")
-}
-
-fn no_tenant(slug: &Slug) -> Fault {
-    fault::TENANT_NOT_FOUND.fault(format!("there is no tenant `{slug}`"))
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Keeps the snapshot fresh from the control database.
 //!
 //! Invariants: a lost connection is made anew with growing pauses; until then the last snapshot goes
-//! on serving (architecture §1, static stability). Nothing here waits without a limit.
+//! on serving (architecture §1, static stability). Nothing here waits without a limit. Whoever wants a
+//! newer reading ([`super::recency`]) ends a pause early.
 
 use std::time::Duration;
 
@@ -27,7 +28,10 @@ pub(crate) async fn follow(dsn: &str, snapshot: &Snapshot) {
             }
             Err(error) => tracing::warn!(?error, "the control database does not answer"),
         }
-        tokio::time::sleep(pause).await;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = snapshot.recency().wanted() => {}
+        }
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
@@ -44,13 +48,18 @@ async fn read_on(feed: &mut Feed, snapshot: &Snapshot, pause: &mut Duration) -> 
             *pause = FIRST_PAUSE;
             first = false;
         }
-        if let Err(lost) = within(READ, feed.changed()).await {
+        let changed = tokio::select! {
+            changed = within(READ, feed.changed()) => changed,
+            () = snapshot.recency().wanted() => Ok(()),
+        };
+        if let Err(lost) = changed {
             return lost;
         }
     }
 }
 
 async fn read(feed: &mut Feed, snapshot: &Snapshot, whole: bool) -> Result<(), Fault> {
+    let number = snapshot.recency().begin();
     // Modules and plans first: a tenant must not be given one that is not known yet.
     snapshot.install(&within(READ, feed.modules()).await?);
     snapshot.furnish(within(READ, feed.sets()).await?);
@@ -63,6 +72,7 @@ async fn read(feed: &mut Feed, snapshot: &Snapshot, whole: bool) -> Result<(), F
     } else {
         snapshot.apply(within(READ, feed.read()).await?);
     }
+    snapshot.recency().end(number);
     Ok(())
 }
 
