@@ -31,14 +31,14 @@ mod tenant;
 
 use kin::Kin;
 use modules::Modules;
-use tenant::Shared;
+use tenant::{Named, Shared};
 
 pub(crate) use tenant::Tenant;
 
 /// Everything known.
 pub struct Snapshot {
     by_id: papaya::HashMap<TenantId, Arc<Tenant>>,
-    by_slug: papaya::HashMap<Slug, Arc<Tenant>>,
+    by_slug: papaya::HashMap<Named, Arc<Tenant>>,
     kin: Kin,
     modules: ArcSwap<Modules>,
     sets: ArcSwap<Sets>,
@@ -208,7 +208,7 @@ impl Snapshot {
             .get(&tenant.slug)
             .is_some_and(|holder| holder.id > tenant.id);
         if !taken {
-            names.insert(tenant.slug.clone(), Arc::clone(tenant));
+            names.insert(Named(Arc::clone(tenant)), Arc::clone(tenant));
         }
     }
 }

@@ -16,6 +16,10 @@ const READ: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// Rest after a reading: what changes meanwhile is read at once, not each for itself. A change that comes
+/// alone is read without delay.
+const REST: Duration = Duration::from_millis(20);
+
 /// Follows for ever.
 pub(crate) async fn follow(dsn: &str, snapshot: &Snapshot) {
     let mut pause = FIRST_PAUSE;
@@ -44,6 +48,7 @@ async fn read_on(feed: &mut Feed, snapshot: &Snapshot, pause: &mut Duration) -> 
             *pause = FIRST_PAUSE;
             first = false;
         }
+        tokio::time::sleep(REST).await;
         if let Err(lost) = within(READ, feed.changed()).await {
             return lost;
         }
