@@ -47,6 +47,8 @@ pub struct Config {
     pub repair_seconds: i64,
     /// Databases that each cell keeps ready for dedicated tenants to come.
     pub stock_databases: u32,
+    /// Schemas of each module that a bucket database keeps ready for tenants of the schema tier to come.
+    pub stock_schemas: u32,
     /// How long the rows of a tenant that has moved stay at its old place, in seconds.
     pub move_grace_seconds: i64,
     /// The built-in directory.

@@ -8,13 +8,15 @@
 //! that dies loses its claim with its connection, and another finishes.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::try_join;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use waangu_kernel::{CellId, Fault, ModuleId, TenantId, fault};
-use waangu_registry::{Desired, Registry, Session, State, Tenant, Tx};
+use waangu_registry::{Activation, Desired, Progress, Registry, Session, State, Tenant, Tx};
 use waangu_tenancy::admin::Place;
 use waangu_tenancy::{CellAdmin, HomeState, ModulePackage};
 
@@ -32,6 +34,10 @@ const POLL: Duration = Duration::from_secs(1);
 /// Pause after a failure of the control database itself.
 const TROUBLE: Duration = Duration::from_millis(500);
 
+/// Of a step that takes longer than this is told while it is taken; of shorter ones at the end, because to
+/// tell of one takes as long as many of them.
+const SOON: Duration = Duration::from_millis(100);
+
 /// Workers of this process that may be at work on one cell, if there are others: a cell that is silent
 /// takes no more.
 const WORKERS_AT_ONE_CELL: usize = 3;
@@ -48,7 +54,7 @@ pub(crate) struct Reconciler {
     pub(crate) fleet: Notify,
     /// Told when a repair was asked for.
     pub(crate) repair: Notify,
-    /// Told when a database in stock was taken.
+    /// Told when something in stock was taken.
     pub(crate) stock: Notify,
     /// Told when a tenant is to be moved.
     pub(crate) moves: Notify,
@@ -111,9 +117,12 @@ impl Reconciler {
 
     async fn reconcile(&self, session: &mut Session, id: TenantId) -> Result<(), Fault> {
         let tx = session.begin().await?;
-        let tenant = tx.get_tenant_by_id(id).await?;
-        let modules = self.modules(&tx, &tenant).await?;
-        let mut lineage = tx.list_ancestors(id).await?;
+        let (tenant, activations, mut lineage) = try_join!(
+            tx.get_tenant_by_id(id),
+            tx.list_activations(id),
+            tx.list_ancestors(id),
+        )?;
+        let modules = self.modules(&tx, &tenant, activations).await?;
         lineage.sort_unstable();
         if tenant.desired == Desired::Deleted {
             tx.record_state(id, State::Deleting).await?;
@@ -155,13 +164,45 @@ impl Reconciler {
             )));
         }
         let steps = plan::plan(&wanted, &observed);
-        let total = steps.len();
-        for (done, step) in steps.into_iter().enumerate() {
-            self.report(session, tenant, &step, percent(done, total))
-                .await?;
-            self.apply(&mut place, &wanted, modules, &step).await?;
+        let mut untold = Vec::new();
+        let work = Work {
+            tenant,
+            wanted: &wanted,
+            modules,
+        };
+        let done = self
+            .take_steps(session, &mut place, &work, &steps, &mut untold)
+            .await;
+        if let Err(failure) = done {
+            self.report(session, tenant, &mut untold).await?;
+            return Err(failure);
         }
-        self.record(session, tenant, modules).await
+        self.record(session, tenant, modules, &untold).await
+    }
+
+    /// One step after another. Of one that takes long is told meanwhile; what remains in `untold` is told
+    /// with the end.
+    async fn take_steps(
+        &self,
+        session: &Session,
+        place: &mut Place<'_>,
+        work: &Work<'_>,
+        steps: &[Step],
+        untold: &mut Vec<Progress>,
+    ) -> Result<(), Fault> {
+        for (done, step) in steps.iter().enumerate() {
+            untold.push((step.describe(), percent(done, steps.len())));
+            let last = done + 1 == steps.len();
+            let mut taking = pin!(self.apply(place, work, step, last));
+            tokio::select! {
+                taken = &mut taking => taken?,
+                () = tokio::time::sleep(SOON) => {
+                    self.report(session, work.tenant, untold).await?;
+                    taking.await?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// A configured cell.
@@ -173,10 +214,15 @@ impl Reconciler {
 
     /// The modules that are switched on for a tenant, each with the package that its tables stand on
     /// or, if there are none, the newest.
-    async fn modules(&self, tx: &Tx<'_>, tenant: &Tenant) -> Result<Vec<Module>, Fault> {
+    async fn modules(
+        &self,
+        tx: &Tx<'_>,
+        tenant: &Tenant,
+        activations: Vec<Activation>,
+    ) -> Result<Vec<Module>, Fault> {
         let standing = tx.list_namespaces(tenant.id, &tenant.placement).await?;
         let mut modules = Vec::new();
-        for activation in tx.list_activations(tenant.id).await? {
+        for activation in activations {
             if !activation.enabled {
                 continue;
             }
@@ -201,10 +247,13 @@ impl Reconciler {
     async fn apply(
         &self,
         place: &mut Place<'_>,
-        wanted: &Wanted,
-        modules: &[Module],
+        work: &Work<'_>,
         step: &Step,
+        last: bool,
     ) -> Result<(), Fault> {
+        let Work {
+            wanted, modules, ..
+        } = work;
         match step {
             Step::CreatePlace => {
                 let packages: Vec<_> = modules.iter().map(|module| &*module.package).collect();
@@ -214,12 +263,17 @@ impl Reconciler {
                 }
                 place.ensure().await
             }
-            Step::SetLineage => place.set_lineage(&wanted.lineage).await,
+            Step::SetLineage if last => place.set_lineage(&wanted.lineage).await,
+            Step::SetLineage => place.set_lineage_lazily(&wanted.lineage).await,
             Step::InstallModule(module) => {
                 let found = modules.iter().find(|known| known.package.id() == module);
                 let known = found.ok_or_else(|| {
                     fault::INTERNAL.fault(format!("a step for module {module}, which is off"))
                 })?;
+                if place.take_schema_from_stock(&known.package).await? {
+                    self.stock.notify_one();
+                    return Ok(());
+                }
                 place.ensure_module(&known.package).await
             }
             Step::OpenHome => place.put_home(HomeState::Active).await,
@@ -232,12 +286,15 @@ impl Reconciler {
         &self,
         session: &Session,
         tenant: &Tenant,
-        step: &Step,
-        percent: i32,
+        untold: &mut Vec<Progress>,
     ) -> Result<(), Fault> {
+        if untold.is_empty() {
+            return Ok(());
+        }
         session
-            .report_step(tenant.id, tenant.generation, &step.describe(), percent)
+            .report_steps(tenant.id, tenant.generation, untold)
             .await?;
+        untold.clear();
         self.progress.tell(tenant.id, Reached::Step);
         Ok(())
     }
@@ -247,6 +304,7 @@ impl Reconciler {
         session: &mut Session,
         tenant: &Tenant,
         modules: &[Module],
+        untold: &[Progress],
     ) -> Result<(), Fault> {
         let tx = session.begin().await?;
         let state = match tenant.desired {
@@ -267,7 +325,7 @@ impl Reconciler {
                 .await?;
         }
         let ready: Vec<ModuleId> = modules.iter().map(Module::id).collect();
-        tx.record_reached(tenant.id, tenant.generation, state, &ready)
+        tx.record_reached(tenant.id, tenant.generation, state, &ready, untold)
             .await?;
         tx.commit().await
     }
@@ -284,6 +342,13 @@ impl Reconciler {
             .await?;
         tx.commit().await
     }
+}
+
+/// The tenant in hand, and what is wanted of its place.
+struct Work<'a> {
+    tenant: &'a Tenant,
+    wanted: &'a Wanted,
+    modules: &'a [Module],
 }
 
 /// A module that is switched on for the tenant in hand.

@@ -233,7 +233,10 @@ pub async fn serve(
         app.config.repair_seconds,
         stop.clone(),
     ));
-    let most = app.config.stock_databases;
+    let most = stock::Most {
+        databases: app.config.stock_databases,
+        schemas: app.config.stock_schemas,
+    };
     tasks.spawn(stock::keep(Arc::clone(&reconciler), most, stop.clone()));
     look_after(&tasks, &reconciler, &stop);
     tasks.close();

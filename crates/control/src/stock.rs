@@ -1,13 +1,15 @@
-//! Keeps databases ready on each cell, so that a dedicated tenant need not wait for one to be made.
+//! Keeps databases ready on each cell, and schemas in its bucket databases, so that a tenant that gets one
+//! of its own need not wait for it to be made.
 //!
 //! Which are there says the cell's own catalogue ([`waangu_tenancy::admin::Recipe`]); here is decided
-//! how many there should be, and with which modules' tables: those that dedicated tenants usually have.
-//! A tenant that needs other modules takes one without tables, if there is one, or waits for its own.
+//! how many there should be, and with which modules' tables: those that tenants of the tier usually have.
+//! A dedicated tenant that needs other modules takes a database without tables, if there is one, or waits
+//! for its own; a tenant of the schema tier takes a schema for each module of which there is one.
 //!
 //! Invariants:
 //! - a cell that takes no tenants keeps no stock, nor does one without room;
-//! - one process at a time looks after a cell, and makes one database after another while no tenant
-//!   waits there, so that onboarding is never slowed down by what is to speed it up;
+//! - one process at a time looks after a cell, and makes one after another while no tenant waits
+//!   there, so that onboarding is never slowed down by what is to speed it up;
 //! - what was made by another recipe than today's is thrown away.
 
 use std::sync::Arc;
@@ -15,13 +17,17 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
-use waangu_kernel::{CellId, Fault};
-use waangu_registry::{Cell, CellState};
+use waangu_kernel::{CellId, Fault, Tier};
+use waangu_registry::{Cell, CellState, Tx};
 use waangu_tenancy::admin::{Recipe, StockTurn};
 use waangu_tenancy::{CellAdmin, ModulePackage};
 
 use crate::bounds::in_time;
 use crate::reconcile::{Reconciler, operator_text};
+
+mod schemas;
+
+use schemas::Shelves;
 
 /// A process that has just started has more urgent things to do.
 const CALM: Duration = Duration::from_secs(5);
@@ -29,7 +35,7 @@ const CALM: Duration = Duration::from_secs(5);
 /// Longest pause between two looks, in case nobody calls.
 const ROUND: Duration = Duration::from_secs(15);
 
-/// Longest making or throwing away of one database.
+/// Longest making or throwing away of one.
 const ONE: Duration = Duration::from_mins(1);
 
 /// So long no tenant must have been waiting at a cell.
@@ -41,8 +47,19 @@ const LOOKS: u32 = 100;
 /// What a database in stock takes at most, in bytes, for a cell with a bound.
 const SIZE: i64 = 12 << 20;
 
+/// How many each cell keeps ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Most {
+    /// Databases.
+    pub(crate) databases: u32,
+    /// Schemas of each module in a bucket database.
+    pub(crate) schemas: u32,
+}
+
 /// Keeps so many on each cell, until told to stop.
-pub(crate) async fn keep(reconciler: Arc<Reconciler>, most: u32, stop: CancellationToken) {
+pub(crate) async fn keep(reconciler: Arc<Reconciler>, most: Most, stop: CancellationToken) {
+    let cells = reconciler.cells.values();
+    let mut cells: Vec<_> = cells.map(|cell| (cell, Shelves::default())).collect();
     let mut pause = CALM;
     loop {
         tokio::select! {
@@ -51,28 +68,43 @@ pub(crate) async fn keep(reconciler: Arc<Reconciler>, most: u32, stop: Cancellat
             () = reconciler.stock.notified(), if pause == ROUND => {}
         }
         pause = ROUND;
-        let cells = reconciler.cells.values().map(async |cell| {
+        let tended = cells.iter_mut().map(async |(cell, shelves)| {
             if !reconciler.circuits.is_closed(cell.id()) {
                 return;
             }
-            if let Err(failure) = tend(&reconciler, cell, most).await {
+            if let Err(failure) = tend(&reconciler, cell, shelves, most).await {
                 let why = operator_text(&failure);
-                tracing::warn!(cell = %cell.id(), why, "the stock of databases is not as it should be");
+                tracing::warn!(cell = %cell.id(), why, "the cell's stock is not as it should be");
             }
         });
         tokio::select! {
             // A database half made is thrown away by the next who looks.
             () = stop.cancelled() => return,
-            _done = join_all(cells) => {}
+            _done = join_all(tended) => {}
         }
     }
 }
 
 /// Brings a cell's stock to what it should be.
-async fn tend(reconciler: &Reconciler, cell: &CellAdmin, most: u32) -> Result<(), Fault> {
+async fn tend(
+    reconciler: &Reconciler,
+    cell: &CellAdmin,
+    shelves: &mut Shelves,
+    most: Most,
+) -> Result<(), Fault> {
     let Some(turn) = cell.stock_turn().await? else {
         return Ok(());
     };
+    shelves.tend(reconciler, cell, &turn, most.schemas).await?;
+    databases(reconciler, cell, &turn, most.databases).await
+}
+
+async fn databases(
+    reconciler: &Reconciler,
+    cell: &CellAdmin,
+    turn: &StockTurn<'_>,
+    most: u32,
+) -> Result<(), Fault> {
     let (wanted, packages) = demand(reconciler, cell.id(), most).await?;
     let packages: Vec<&ModulePackage> = packages.iter().map(|package| &**package).collect();
     let recipe = Recipe::new(&packages);
@@ -84,14 +116,14 @@ async fn tend(reconciler: &Reconciler, cell: &CellAdmin, most: u32) -> Result<()
     }
     for _missing in good..wanted {
         wait_for_quiet(reconciler, cell.id()).await;
-        if !make(&turn, &packages).await? {
+        if !make(turn, &packages).await? {
             return Ok(());
         }
     }
     Ok(())
 }
 
-/// How many there should be on a cell, and with which modules' tables.
+/// How many databases there should be on a cell, and with which modules' tables.
 async fn demand(
     reconciler: &Reconciler,
     id: &CellId,
@@ -101,23 +133,32 @@ async fn demand(
     let tx = session.begin().await?;
     let cells = tx.list_cells().await?;
     let wanted = cells.iter().find(|cell| cell.id == *id);
-    let wanted = wanted.map_or(0, |cell| room(cell, most));
-    let mut packages = Vec::new();
-    for module in tx.list_usual_modules().await? {
-        let hash = tx.get_current_package(&module).await?.hash;
-        packages.push(reconciler.packages.get(&tx, &module, &hash).await?);
-    }
-    Ok((wanted, packages))
+    let wanted = wanted.map_or(0, |cell| room(cell, most, SIZE));
+    Ok((wanted, usual(reconciler, &tx, Tier::Dedicated).await?))
 }
 
-/// How many of so many a cell has room for.
-fn room(cell: &Cell, most: u32) -> usize {
+/// The newest packages of the modules that tenants of a tier usually have.
+async fn usual(
+    reconciler: &Reconciler,
+    tx: &Tx<'_>,
+    tier: Tier,
+) -> Result<Vec<Arc<ModulePackage>>, Fault> {
+    let mut packages = Vec::new();
+    for module in tx.list_usual_modules(tier).await? {
+        let hash = tx.get_current_package(&module).await?.hash;
+        packages.push(reconciler.packages.get(tx, &module, &hash).await?);
+    }
+    Ok(packages)
+}
+
+/// How many of so many, each of this size, a cell has room for.
+fn room(cell: &Cell, most: u32, size: i64) -> usize {
     if cell.state != CellState::Active {
         return 0;
     }
     let places = i64::from(cell.capacity).saturating_sub(cell.tenants);
     let bytes = match (cell.capacity_bytes, &cell.usage) {
-        (Some(bound), Some(usage)) => bound.saturating_sub(usage.bytes) / SIZE,
+        (Some(bound), Some(usage)) => bound.saturating_sub(usage.bytes) / size,
         (Some(_), None) => 0,
         (None, _) => i64::MAX,
     };
@@ -198,7 +239,7 @@ mod tests {
             ),
         ];
         for (cell, most, expected) in cases {
-            assert_eq!(room(&cell, most), expected, "{cell:?}");
+            assert_eq!(room(&cell, most, SIZE), expected, "{cell:?}");
         }
     }
 

@@ -47,6 +47,7 @@ fn config(control: &Control, folder: &TempDir, environment: &str, version: &str)
         rollouts: RolloutLimits::default(),
         repair_seconds: 0,
         stock_databases: 0,
+        stock_schemas: 0,
         move_grace_seconds: 0,
         world: world(),
         operator: ("00".to_owned(), "test".to_owned()),

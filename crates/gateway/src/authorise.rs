@@ -25,7 +25,7 @@ pub(crate) struct Grant {
 
 /// Refuses a tenant that is not served.
 pub(crate) fn require_active(tenant: &Tenant) -> Result<(), Fault> {
-    if tenant.active {
+    if tenant.is_active() {
         return Ok(());
     }
     let detail = format!("tenant `{}` is not active", tenant.slug);

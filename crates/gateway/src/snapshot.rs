@@ -33,14 +33,14 @@ mod tenant;
 use kin::Kin;
 use modules::Modules;
 use recency::Recency;
-use tenant::Shared;
+use tenant::{Named, Shared};
 
 pub(crate) use tenant::Tenant;
 
 /// Everything known.
 pub struct Snapshot {
     by_id: papaya::HashMap<TenantId, Arc<Tenant>>,
-    by_slug: papaya::HashMap<Slug, Arc<Tenant>>,
+    by_slug: papaya::HashMap<Named, Arc<Tenant>>,
     kin: Kin,
     modules: ArcSwap<Modules>,
     sets: ArcSwap<Sets>,
@@ -217,7 +217,7 @@ impl Snapshot {
             .get(&tenant.slug)
             .is_some_and(|holder| holder.id > tenant.id);
         if !taken {
-            names.insert(tenant.slug.clone(), Arc::clone(tenant));
+            names.insert(Named(Arc::clone(tenant)), Arc::clone(tenant));
         }
     }
 }

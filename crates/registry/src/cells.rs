@@ -9,6 +9,16 @@ use waangu_kernel::{CellId, Fault, RegionId, Sla, TenantId, fault};
 use crate::db::{Tx, column, parsed};
 use crate::tenants::{SELECT, Tenant, tenant_from};
 
+/// The bucket of each live tenant of the schema tier of cell `$1`, and of each on its way there.
+pub(crate) const BUCKETS: &str = "
+select bucket
+  from registry.tenant
+ where cell = $1 and tier = 'schema' and state <> 'deleted'
+ union all
+select to_bucket
+  from registry.relocation
+ where to_cell = $1 and to_tier = 'schema' and finished_at is null";
+
 /// Whether a cell takes tenants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CellState {
@@ -168,6 +178,19 @@ impl Tx<'_> {
         self.rows(sql, &[]).await?.iter().map(cell_from).collect()
     }
 
+    /// The region of each cell; what cells hold is not counted for it.
+    ///
+    /// # Errors
+    /// `database-unavailable`.
+    pub async fn list_cell_regions(&self) -> Result<Vec<(CellId, RegionId)>, Fault> {
+        let rows = self
+            .rows("select id, region from registry.cell", &[])
+            .await?;
+        rows.iter()
+            .map(|row| Ok((parsed(row, "id")?, parsed(row, "region")?)))
+            .collect()
+    }
+
     /// Says whether a cell takes tenants.
     ///
     /// # Errors
@@ -277,22 +300,16 @@ impl Tx<'_> {
     /// `database-unavailable`.
     pub async fn choose_bucket(&self, cell: &CellId) -> Result<i32, Fault> {
         self.lock_buckets(cell).await?;
-        let sql = "with held as (
-                       select bucket, count(*) as n
-                         from (select bucket
-                                 from registry.tenant
-                                where cell = $1 and tier = 'schema' and state <> 'deleted'
-                                union all
-                               select to_bucket
-                                 from registry.relocation
-                                where to_cell = $1 and to_tier = 'schema' and finished_at is null) coming
-                        group by bucket
-                   )
-                   select min(b.bucket)::integer as bucket
-                     from generate_series(1, (select coalesce(max(bucket), 0) + 1 from held)) as b (bucket)
-                     left join held h on h.bucket = b.bucket
-                    where coalesce(h.n, 0) < (select bucket_limit from registry.cell where id = $1)";
-        column(&self.one(sql, &[&cell.as_str()]).await?, "bucket")
+        let sql = format!(
+            "with held as (
+                 select bucket, count(*) as n from ({BUCKETS}) coming group by bucket
+             )
+             select min(b.bucket)::integer as bucket
+               from generate_series(1, (select coalesce(max(bucket), 0) + 1 from held)) as b (bucket)
+               left join held h on h.bucket = b.bucket
+              where coalesce(h.n, 0) < (select bucket_limit from registry.cell where id = $1)"
+        );
+        column(&self.one(&sql, &[&cell.as_str()]).await?, "bucket")
     }
 
     /// The buckets of a cell that live tenants have, are moving to, or have left rows in. Until this transaction ends, nobody chooses one.

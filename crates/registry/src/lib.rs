@@ -54,7 +54,7 @@ pub use entitlements::{Held, Plan, Sets};
 pub use fleet::{Backlog, FailingTenant, TenantCount};
 pub use keys::Rotation;
 pub use migrate::SCHEMA_VERSION;
-pub use operations::{Operation, OperationEvent, OperationStatus};
+pub use operations::{Operation, OperationEvent, OperationStatus, Progress};
 pub use packages::{Behind, Namespace, Standing, StoredPackage};
 pub use places::{Country, Region, StoredModule};
 pub use profiles::{Mfa, Profile, Report};

@@ -15,6 +15,7 @@ const MIGRATIONS: &[(i32, &str)] = &[
     (5, include_str!("../migrations/0005_key_rotation.sql")),
     (7, include_str!("../migrations/0007_advisor.sql")),
     (8, include_str!("../migrations/0008_relocation.sql")),
+    (9, include_str!("../migrations/0009_quiet_births.sql")),
 ];
 
 /// The schema version that this program knows.

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use time::OffsetDateTime;
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 use waangu_kernel::{Fault, OperationId, Slug, TenantId, fault};
 
@@ -93,13 +94,18 @@ pub struct OperationEvent {
     pub message: String,
 }
 
-/// Takes the tenant's open operations to a step.
+/// A step of an operation, with the way done before it in percent.
+pub type Progress = (String, i32);
+
+/// Takes the tenant's open operations through the steps `$3` to a status, in one statement.
 const REPORT: &str = "
 with open as (
     update registry.operation
-       set status = 'running'
-         , step = $3
-         , percent = greatest(percent, $4)
+       set status = $6
+         , step = ($3::text[])[cardinality($3)]
+         , percent = greatest(percent, ($4::integer[])[cardinality($4)])
+         , error = case when $6 = 'running' then error else $7 end
+         , finished_at = case when $6 <> 'running' then clock_timestamp() end
      where tenant_id = $1
        and generation <= $2
        and status in ('pending', 'running')
@@ -107,10 +113,13 @@ with open as (
 )
 insert into registry.operation_event (operation_id, seq, step, percent, message)
 select id
-     , 1 + (select count(*)::integer from registry.operation_event e
-             where e.operation_id = open.id)
-     , $3, $4, $5
-  from open";
+     , number + (select count(*) from registry.operation_event e where e.operation_id = open.id)
+     , told.step
+     , told.percent
+     , told.message
+  from open
+ cross join unnest($3::text[], $4::integer[], $5::text[]) with ordinality
+            as told (step, percent, message, number)";
 
 const ONE: &str = "
 select o.*, t.slug
@@ -127,25 +136,67 @@ impl Session {
         found(&self.rows(ONE, &[&id.uuid()]).await?, id)
     }
 
-    /// As [`Tx::report_progress`], in a transaction of its own that does not wait for the disk: a report
-    /// may be lost in a crash of the server, but never half-written.
+    /// Tells of steps that have been begun, in a transaction of its own that does not wait for the disk: a
+    /// report may be lost in a crash of the server, but never half-written.
     ///
     /// # Errors
     /// `database-unavailable`.
-    pub async fn report_step(
+    pub async fn report_steps(
         &self,
         tenant: TenantId,
         generation: i64,
-        step: &str,
-        percent: i32,
+        steps: &[Progress],
     ) -> Result<(), Fault> {
         let sql = format!("{REPORT} where set_config('synchronous_commit', 'off', true) = 'off'");
+        let report = Told::of(steps, None);
+        let none: Option<&str> = None;
+        let (steps, percents, messages) = report.columns();
         self.rows(
             &sql,
-            &[&tenant.number(), &generation, &step, &percent, &step],
+            &[
+                &tenant.number(),
+                &generation,
+                steps,
+                percents,
+                messages,
+                &OperationStatus::Running.as_str(),
+                &none,
+            ],
         )
         .await
         .map(drop)
+    }
+}
+
+/// Steps, by columns.
+struct Told<'a> {
+    steps: Vec<&'a str>,
+    percents: Vec<i32>,
+    messages: Vec<&'a str>,
+}
+
+impl<'a> Told<'a> {
+    /// These steps and one more, which has a message of its own.
+    fn of(steps: &'a [Progress], last: Option<(&'a str, i32, &'a str)>) -> Self {
+        let told = steps
+            .iter()
+            .map(|(step, percent)| (&**step, *percent, &**step));
+        let told: Vec<_> = told.chain(last).collect();
+        Self {
+            steps: told.iter().map(|(step, _, _)| *step).collect(),
+            percents: told.iter().map(|(_, percent, _)| *percent).collect(),
+            messages: told.iter().map(|(_, _, message)| *message).collect(),
+        }
+    }
+
+    fn columns(
+        &self,
+    ) -> (
+        &(dyn ToSql + Sync),
+        &(dyn ToSql + Sync),
+        &(dyn ToSql + Sync),
+    ) {
+        (&self.steps, &self.percents, &self.messages)
     }
 }
 
@@ -210,19 +261,15 @@ impl Tx<'_> {
         &self,
         tenant: TenantId,
         generation: i64,
-        step: &str,
-        percent: i32,
-        message: &str,
+        (step, percent, message): (&str, i32, &str),
     ) -> Result<(), Fault> {
-        self.execute(
-            REPORT,
-            &[&tenant.number(), &generation, &step, &percent, &message],
-        )
-        .await
-        .map(drop)
+        let report = Told::of(&[], Some((step, percent, message)));
+        let end = (OperationStatus::Running, None);
+        self.report((tenant, generation), &report, end).await
     }
 
-    /// Closes every open operation of the tenant up to this generation.
+    /// Closes every open operation of the tenant up to this generation, after steps that nobody was told
+    /// of yet.
     ///
     /// # Errors
     /// `database-unavailable`.
@@ -230,27 +277,38 @@ impl Tx<'_> {
         &self,
         tenant: TenantId,
         generation: i64,
-        status: OperationStatus,
-        error: Option<&str>,
+        steps: &[Progress],
+        (status, error): (OperationStatus, Option<&str>),
     ) -> Result<(), Fault> {
         let percent = if status == OperationStatus::Succeeded {
             100
         } else {
             0
         };
-        let message = error.unwrap_or("done");
-        self.report_progress(tenant, generation, status.as_str(), percent, message)
-            .await?;
-        let sql = "update registry.operation
-                      set status = $3
-                        , error = $4
-                        , finished_at = clock_timestamp()
-                    where tenant_id = $1
-                      and generation <= $2
-                      and status in ('pending', 'running')";
+        let last = (status.as_str(), percent, error.unwrap_or("done"));
+        let report = Told::of(steps, Some(last));
+        self.report((tenant, generation), &report, (status, error))
+            .await
+    }
+
+    async fn report(
+        &self,
+        (tenant, generation): (TenantId, i64),
+        report: &Told<'_>,
+        (status, error): (OperationStatus, Option<&str>),
+    ) -> Result<(), Fault> {
+        let (steps, percents, messages) = report.columns();
         self.execute(
-            sql,
-            &[&tenant.number(), &generation, &status.as_str(), &error],
+            REPORT,
+            &[
+                &tenant.number(),
+                &generation,
+                steps,
+                percents,
+                messages,
+                &status.as_str(),
+                &error,
+            ],
         )
         .await
         .map(drop)

@@ -26,8 +26,8 @@ use crate::entitlements::{Sets, sets_from, values_from};
 use crate::places::{StoredModule, module_from, parsed_list};
 use crate::tenants::placement_from;
 
-/// Rows of one part, when everything is read: what a reader holds twice for a moment.
-const PART: i64 = 1000;
+/// Rows of one part, when everything is read: what a reader holds twice for a moment, and never gives back.
+const PART: i64 = 250;
 
 /// Longest pause between two looks when no notification comes.
 const POLL: Duration = Duration::from_secs(5);

@@ -5,10 +5,12 @@
 //! without waiting for a lease to run out. A session that is dropped with a claim closes its
 //! connection; and what a worker says after its claim was lost can't undo a newer generation.
 
+use futures_util::try_join;
+use tokio_postgres::types::ToSql;
 use waangu_kernel::{CellId, Fault, ModuleId, TenantId};
 
 use crate::db::{Session, Tx, column};
-use crate::operations::OperationStatus;
+use crate::operations::{OperationStatus, Progress};
 use crate::tenants::State;
 
 /// A tenant held by this session.
@@ -102,8 +104,8 @@ impl Session {
 }
 
 impl Tx<'_> {
-    /// Records that the cells have reached `generation`, and closes its operations. Nothing happens
-    /// when they are known to have reached a later one.
+    /// Records that the cells have reached `generation`, by steps that nobody was told of yet, and closes
+    /// its operations. Nothing happens when they are known to have reached a later one.
     ///
     /// # Errors
     /// `database-unavailable`.
@@ -113,6 +115,7 @@ impl Tx<'_> {
         generation: i64,
         state: State,
         ready: &[ModuleId],
+        steps: &[Progress],
     ) -> Result<(), Fault> {
         let sql = "update registry.tenant
                       set state = $3
@@ -132,9 +135,13 @@ impl Tx<'_> {
                       set ready = module = any ($2::text[])
                     where tenant_id = $1
                       and ready is distinct from (module = any ($2::text[]))";
-        self.execute(sql, &[&tenant.number(), &modules]).await?;
-        self.finish_operations(tenant, generation, OperationStatus::Succeeded, None)
-            .await
+        let params: [&(dyn ToSql + Sync); 2] = [&tenant.number(), &modules];
+        let end = (OperationStatus::Succeeded, None);
+        try_join!(
+            self.execute(sql, &params),
+            self.finish_operations(tenant, generation, steps, end),
+        )
+        .map(drop)
     }
 
     /// Records a state on the way, such as `deleting`.
@@ -187,7 +194,7 @@ impl Tx<'_> {
                     where id = $1";
         self.execute(sql, &[&tenant.number(), &error, &MAX_BACKOFF_SECONDS])
             .await?;
-        self.report_progress(tenant, generation, "waiting to try again", 0, error)
+        self.report_progress(tenant, generation, ("waiting to try again", 0, error))
             .await
     }
 }

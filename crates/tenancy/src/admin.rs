@@ -40,7 +40,7 @@ mod volume;
 
 pub use package::{Migration, ModulePackage};
 pub use places::{MoveFacts, TenantRows};
-pub use stock::{Recipe, StockTurn};
+pub use stock::{Recipe, StockTurn, StockedSchema};
 pub use survey::Surveyed;
 pub use tenant::{HomeState, Observed, Place};
 pub use upgrade::{UpgradeLimits, Upgraded, Upgrader};

@@ -160,7 +160,8 @@ pub(crate) struct UpOptions {
     /// does; otherwise all follow at the start.
     #[arg(long)]
     pub(crate) hold_upgrades: bool,
-    /// Databases that each cell keeps ready for dedicated tenants to come.
+    /// Databases that each cell keeps ready for dedicated tenants to come, and schemas of each module for
+    /// those of the schema tier.
     #[arg(long, default_value_t = 4, value_name = "N")]
     pub(crate) stock: u32,
     /// How long a deleted tenant's slug stays taken, in seconds.

@@ -75,6 +75,9 @@ pub(crate) struct ControlFile {
     /// Databases that each cell keeps ready for dedicated tenants to come.
     #[serde(default)]
     pub(crate) stock_databases: u32,
+    /// Schemas of each module that a bucket database keeps ready for tenants of the schema tier to come.
+    #[serde(default)]
+    pub(crate) stock_schemas: u32,
     /// How long the rows of a tenant that has moved stay at its old place, in seconds.
     #[serde(default = "quarter")]
     pub(crate) move_grace_seconds: i64,
@@ -119,6 +122,7 @@ impl ControlFile {
             rollouts: self.rollouts,
             repair_seconds: self.repair_seconds,
             stock_databases: self.stock_databases,
+            stock_schemas: self.stock_schemas,
             move_grace_seconds: self.move_grace_seconds,
             packages: read_packages(&self.packages)?,
             waiting: Vec::new(),

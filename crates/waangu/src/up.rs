@@ -139,7 +139,7 @@ async fn start(
         name_grace_seconds: options.name_grace,
         move_grace_seconds: options.move_grace,
         auto_rollout: !options.hold_upgrades,
-        stock_databases: options.stock,
+        stock: options.stock,
     };
     start_services(&layout, &programs, &modules, gateway, platform).await?;
 

@@ -6,6 +6,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderValue;
 use axum::response::{IntoResponse, Response};
+use futures_util::future::try_join_all;
+use futures_util::try_join;
 use serde_json::{Value, json};
 use waangu_api::types::{Accepted, CreateTenant, Rehearsed, Trial};
 use waangu_api::{Problem, REPLAYED_HEADER};
@@ -59,23 +61,36 @@ pub(super) async fn create(
     if trial.dry_run {
         return Ok(rehearse(&app, &mut session, wish, &trial).await?);
     }
-    let (stored, again) = match Change::begin(&mut session, &call, &body.bytes).await? {
-        Begun::Done(stored) => (stored, true),
-        Begun::Fresh(change) => (onboard(&app, change, wish).await?, false),
+    // From before the work can begin, so that its end can't be missed.
+    let mut waiter = app.reconciler.progress.wait();
+    let (stored, born) = match Change::begin(&mut session, &call, &body.bytes).await? {
+        Begun::Done(stored) => (stored, None),
+        Begun::Fresh(change) => {
+            let (tenant, stored) = onboard(&app, change, wish).await?;
+            (stored, Some(tenant))
+        }
     };
     drop(session);
+    if let Some(tenant) = born {
+        operations::let_work(&call, &mut waiter, tenant).await;
+    }
     let mut answer = operations::answer(&app, &call, stored).await?;
-    if again {
+    if born.is_none() {
         let yes = HeaderValue::from_static("true");
         answer.headers_mut().insert(REPLAYED_HEADER, yes);
     }
     Ok(answer)
 }
 
-async fn onboard(app: &App, change: Change<'_>, wish: Wish) -> Result<StoredReply, Fault> {
+async fn onboard(
+    app: &App,
+    change: Change<'_>,
+    wish: Wish,
+) -> Result<(TenantId, StoredReply), Fault> {
     let slug = wish.slug.clone();
     let (id, detail) = bear(app, &change.tx, wish, None).await?;
-    operations::open(app, change, "create", (id, &slug), 1, &detail).await
+    let stored = operations::open(app, change, "create", (id, &slug), 1, &detail).await?;
+    Ok((id, stored))
 }
 
 /// Does all that a creation does, and forgets it.
@@ -91,7 +106,7 @@ async fn rehearse(
     let tx = session.begin().await?;
     let (id, _) = bear(app, &tx, wish, abroad).await?;
     let tenant = tx.get_tenant_by_id(id).await?;
-    let placement = view::placement(&tenant, &tx.list_cells().await?);
+    let placement = view::placement(&tenant, &tx.list_cell_regions().await?);
     Ok(Json(Rehearsed { placement }).into_response())
 }
 
@@ -107,6 +122,7 @@ async fn bear(
         country,
         profile,
         choice,
+        installed,
     } = place(app, tx, &wish).await?;
     if let Some(parents) = abroad {
         check_border(tx, parents, &country).await?;
@@ -119,7 +135,6 @@ async fn bear(
         None => None,
     };
     let modules = wish.modules.as_ref().unwrap_or(&profile.modules);
-    let installed = tx.list_modules().await?;
     check_modules(&installed, modules)?;
     check_values(&installed, &wish.entitlements)?;
     let bucket = match choice.tier {
@@ -140,13 +155,18 @@ async fn bear(
     let id = tx
         .create_tenant(&new, app.config.name_grace_seconds)
         .await?;
-    for (key, value) in wish.overrides() {
-        tx.put_override(id, key, &value).await?;
-    }
-    for module in modules {
-        tx.put_activation(id, module, true).await?;
-    }
-    subscribe(tx, id, wish.plan.as_ref(), &wish.entitlements).await?;
+    let overrides = wish.overrides();
+    let overrides = overrides
+        .iter()
+        .map(|(key, value)| tx.put_override(id, key, value));
+    let activations = modules
+        .iter()
+        .map(|module| tx.put_activation(id, module, true));
+    try_join!(
+        try_join_all(overrides),
+        try_join_all(activations),
+        subscribe(tx, id, wish.plan.as_ref(), &wish.entitlements),
+    )?;
     let detail = json!({
         "country": new.country,
         "tier": new.tier,
@@ -186,6 +206,7 @@ struct Placed {
     country: Country,
     profile: Profile,
     choice: Choice,
+    installed: Vec<StoredModule>,
 }
 
 /// Chooses the place, and keeps it free until the transaction ends: beside other creations while
@@ -195,9 +216,12 @@ async fn place(app: &App, tx: &Tx<'_>, wish: &Wish) -> Result<Placed, Fault> {
     loop {
         tx.savepoint().await?;
         tx.lock_placement(hold).await?;
-        let country = served_country(tx, wish.country).await?;
-        let profile = known_profile(tx, &wish.profile).await?;
-        let surroundings = Surroundings::read(app, tx).await?;
+        let (country, profile, surroundings, installed) = try_join!(
+            served_country(tx, wish.country),
+            known_profile(tx, &wish.profile),
+            Surroundings::read(app, tx),
+            tx.list_modules(),
+        )?;
         let choice = choose(&Question {
             tier: wish.tier,
             sla: wish.sla,
@@ -213,6 +237,7 @@ async fn place(app: &App, tx: &Tx<'_>, wish: &Wish) -> Result<Placed, Fault> {
                 country,
                 profile,
                 choice,
+                installed,
             });
         }
         // Whoever waits to be alone must not hold what others wait for.

@@ -10,6 +10,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::stream::{self, Stream, StreamExt as _};
+use futures_util::try_join;
 use tokio::time::Instant;
 use waangu_api::Problem;
 use waangu_api::types::{Accepted, OperationEventView, OperationView};
@@ -20,7 +21,7 @@ use super::call::{Call, Change, reply, send};
 use super::view;
 use crate::reply::{Path, Refusal};
 use crate::server::App;
-use crate::steps::Reached;
+use crate::steps::{Reached, Waiter};
 
 /// Longest pause between two looks at an operation that somebody watches.
 const LOOK: Duration = Duration::from_millis(200);
@@ -161,10 +162,12 @@ pub(super) async fn open(
         .tx
         .create_operation(tenant.0, kind, generation)
         .await?;
-    let operation = change.tx.get_operation(id).await?;
-    let now = change.tx.get_tenant_by_id(tenant.0).await?;
-    let cells = change.tx.list_cells().await?;
-    let accepted = view::accepted(operation, &now, &cells);
+    let (operation, now, regions) = try_join!(
+        change.tx.get_operation(id),
+        change.tx.get_tenant_by_id(tenant.0),
+        change.tx.list_cell_regions(),
+    )?;
+    let accepted = view::accepted(operation, &now, &regions);
     let location = format!("/admin/v1/operations/{id}");
     let answer = reply(axum::http::StatusCode::ACCEPTED, Some(location), &accepted)?;
     let stored = change
@@ -188,6 +191,12 @@ pub(super) async fn answer(
         stored.body = reply(axum::http::StatusCode::ACCEPTED, None, &accepted)?.body;
     }
     Ok(send(stored))
+}
+
+/// Lets a change that has just been opened come to its end before anybody looks, within the caller's wait.
+pub(super) async fn let_work(call: &Call, waiter: &mut Waiter, tenant: TenantId) {
+    let ended = waiter.until(tenant, Reached::End);
+    drop(tokio::time::timeout(LOOK.min(call.wait), ended).await);
 }
 
 fn parse(id: &str) -> Result<OperationId, Fault> {

@@ -1,5 +1,6 @@
 //! What placements are decided on, read once.
 
+use futures_util::try_join;
 use waangu_api::places::{PlacementToday, WeighedView};
 use waangu_kernel::{CellId, Fault, Tier};
 use waangu_registry::{Cell, Country, Profile, Region, Tenant, Tx};
@@ -21,10 +22,11 @@ pub(super) struct Surroundings<'a> {
 impl<'a> Surroundings<'a> {
     /// Reads them.
     pub(super) async fn read(app: &'a App, tx: &Tx<'_>) -> Result<Self, Fault> {
+        let (regions, cells) = try_join!(tx.list_regions(), tx.list_cells())?;
         Ok(Self {
             config: &app.config,
-            regions: tx.list_regions().await?,
-            cells: tx.list_cells().await?,
+            regions,
+            cells,
             own: app.config.own_cells(),
         })
     }

@@ -53,11 +53,11 @@ pub(super) async fn list(
     let mut session = app.registry.session().await?;
     let tx = session.begin().await?;
     let page = tx.list_tenants(after, limit).await?;
-    let cells = tx.list_cells().await?;
+    let regions = tx.list_cell_regions().await?;
     let catalogue = entitlements::catalogue(&tx).await?;
     let mut items = Vec::with_capacity(page.tenants.len());
     for tenant in page.tenants {
-        items.push(view::tenant(&tx, &app.config, &cells, &catalogue, tenant).await?);
+        items.push(view::tenant(&tx, &app.config, &regions, &catalogue, tenant).await?);
     }
     Ok(Json(TenantList {
         items,
@@ -96,7 +96,7 @@ pub(super) async fn placement(
     let surroundings = Surroundings::read(&app, &tx).await?;
     let settings = Settings::read(&tx, &tenant).await?;
     Ok(Json(PlacementExplained {
-        placement: view::placement(&tenant, &surroundings.cells),
+        placement: view::placement(&tenant, &tx.list_cell_regions().await?),
         today: surroundings.explain(&settings, &tenant),
     }))
 }
@@ -258,9 +258,9 @@ async fn want(app: &App, call: &Call, slug: &str, desired: Desired) -> Result<St
 
 async fn tagged(tx: &Tx<'_>, app: &App, tenant: Tenant) -> Result<Response, Fault> {
     let tag = etag(&tenant);
-    let cells = tx.list_cells().await?;
+    let regions = tx.list_cell_regions().await?;
     let catalogue = entitlements::catalogue(tx).await?;
-    let view = view::tenant(tx, &app.config, &cells, &catalogue, tenant).await?;
+    let view = view::tenant(tx, &app.config, &regions, &catalogue, tenant).await?;
     Ok(([(ETAG, tag)], Json(view)).into_response())
 }
 

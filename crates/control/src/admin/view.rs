@@ -3,9 +3,9 @@
 use waangu_api::types::{
     Accepted, ActivationView, EntitlementView, OperationView, PlacementView, TenantView,
 };
-use waangu_kernel::Fault;
 use waangu_kernel::entitlement::{Catalogue, Declaration, Origin};
-use waangu_registry::{Activation, Cell, Held, Operation, Tenant, Tx};
+use waangu_kernel::{CellId, Fault, RegionId};
+use waangu_registry::{Activation, Held, Operation, Tenant, Tx};
 
 use super::settings::Settings;
 use crate::config::Config;
@@ -14,7 +14,7 @@ use crate::config::Config;
 pub(crate) async fn tenant(
     tx: &Tx<'_>,
     config: &Config,
-    cells: &[Cell],
+    regions: &[(CellId, RegionId)],
     catalogue: &Catalogue,
     tenant: Tenant,
 ) -> Result<TenantView, Fault> {
@@ -28,7 +28,7 @@ pub(crate) async fn tenant(
     let settings = Settings::read(tx, &tenant).await?.list(&tenant, &modules);
     Ok(TenantView {
         id: tenant.id.to_string(),
-        placement: placement(&tenant, cells),
+        placement: placement(&tenant, regions),
         url: config.tenant_url(tenant.slug.as_str()),
         slug: tenant.slug.into(),
         name: tenant.name,
@@ -47,13 +47,13 @@ pub(crate) async fn tenant(
 }
 
 /// A tenant's placement.
-pub(crate) fn placement(tenant: &Tenant, cells: &[Cell]) -> PlacementView {
+pub(crate) fn placement(tenant: &Tenant, regions: &[(CellId, RegionId)]) -> PlacementView {
     let placement = &tenant.placement;
-    let region = cells.iter().find(|cell| cell.id == placement.cell);
+    let region = regions.iter().find(|(cell, _)| *cell == placement.cell);
     PlacementView {
         cell: placement.cell.to_string(),
         region: region
-            .map(|cell| cell.region.to_string())
+            .map(|(_, region)| region.to_string())
             .unwrap_or_default(),
         tier: placement.tier.to_string(),
         database: placement.database(tenant.id),
@@ -78,10 +78,10 @@ pub(crate) fn operation(operation: Operation) -> OperationView {
 }
 
 /// An operation with the tenant's placement.
-pub(crate) fn accepted(op: Operation, tenant: &Tenant, cells: &[Cell]) -> Accepted {
+pub(crate) fn accepted(op: Operation, tenant: &Tenant, regions: &[(CellId, RegionId)]) -> Accepted {
     Accepted {
         operation: operation(op),
-        placement: placement(tenant, cells),
+        placement: placement(tenant, regions),
     }
 }
 

@@ -14,7 +14,7 @@ use waangu_identity::RequestContext;
 use waangu_identity::context::{CONTEXT_HEADER, MAX_LIFETIME_SECONDS, MOVED_HEADER};
 use waangu_identity::proof::{Access, ProofClaims};
 use waangu_kernel::manifest::Scope;
-use waangu_kernel::{Fault, ModuleId, Placement, RequestId, Slug, fault};
+use waangu_kernel::{Fault, ModuleId, RequestId, Slug, fault};
 
 use super::{Arrived, Edge, REQUEST_HEADER, Trail, not_found, text, traffic};
 use crate::authenticate::Principal;
@@ -192,7 +192,7 @@ impl Edge {
         let proof = keys.proof.prove(&ProofClaims {
             login: &access.login(module),
             tenant: tenant.id.number(),
-            epoch: tenant.placement.epoch,
+            epoch: tenant.placement().epoch,
             expires,
             access,
             actor: &caller.user.to_string(),
@@ -203,7 +203,7 @@ impl Edge {
             request: asked.id,
             tenant: tenant.id,
             slug: tenant.slug.clone(),
-            placement: Placement::clone(&tenant.placement),
+            placement: tenant.placement().clone(),
             actor: caller.user,
             permissions: grant.permissions,
             access,

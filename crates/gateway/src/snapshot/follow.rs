@@ -17,6 +17,10 @@ const READ: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// Rest after a reading: what changes meanwhile is read at once, not each for itself. A change that comes
+/// alone is read without delay.
+const REST: Duration = Duration::from_millis(20);
+
 /// Follows for ever.
 pub(crate) async fn follow(dsn: &str, snapshot: &Snapshot) {
     let mut pause = FIRST_PAUSE;
@@ -48,6 +52,7 @@ async fn read_on(feed: &mut Feed, snapshot: &Snapshot, pause: &mut Duration) -> 
             *pause = FIRST_PAUSE;
             first = false;
         }
+        tokio::time::sleep(REST).await;
         let changed = tokio::select! {
             changed = within(READ, feed.changed()) => changed,
             () = snapshot.recency().wanted() => Ok(()),

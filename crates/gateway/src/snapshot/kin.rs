@@ -117,8 +117,8 @@ struct Places(BTreeMap<(CellId, Tier, i32), Vec<(TenantId, Slug)>>);
 
 impl Places {
     fn add(&mut self, tenant: &Tenant, module: &ModuleId) {
-        if tenant.active && tenant.modules().contains(module) {
-            let placement = &tenant.placement;
+        if tenant.is_active() && tenant.modules().contains(module) {
+            let placement = tenant.placement();
             self.0
                 .entry((placement.cell.clone(), placement.tier, placement.bucket))
                 .or_default()

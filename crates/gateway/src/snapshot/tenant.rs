@@ -1,11 +1,12 @@
 //! A tenant as the gateway keeps it: in a few hundred bytes.
 //!
-//! Invariant: what many tenants have alike (place, modules, roles, plan and profile) stands once in
-//! memory; [`Shared`] finds it again and forgets what nobody has any more. A request gets whole values,
+//! Invariant: what many tenants have alike (place, modules, plan and profile together; roles) stands once
+//! in memory; [`Shared`] finds it again and forgets what nobody has any more. A request gets whole values,
 //! so none of this shows outside.
 
+use std::borrow::Borrow;
 use std::collections::HashSet;
-use std::hash::Hash;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -22,17 +23,36 @@ pub(crate) struct Tenant {
     pub(crate) slug: Slug,
     /// Its parent.
     pub(crate) parent: Option<TenantId>,
-    /// Where its data lives.
-    pub(crate) placement: Arc<Placement>,
-    /// Whether it is served.
-    pub(crate) active: bool,
-    modules: Arc<[ModuleId]>,
-    terms: Arc<Terms>,
+    kind: Arc<Kind>,
     /// Its own flags and limits, if it has any.
     own: Option<Box<Own>>,
     /// Roles of its people, by user.
-    grants: Box<[(UserId, Arc<[RoleName]>)]>,
+    grants: Box<[(UserId, Arc<Roles>)]>,
 }
+
+/// A tenant as its slug finds it: so the slug stands once.
+#[derive(Debug)]
+pub(super) struct Named(pub(super) Arc<Tenant>);
+
+impl Borrow<Slug> for Named {
+    fn borrow(&self) -> &Slug {
+        &self.0.slug
+    }
+}
+
+impl Hash for Named {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.slug.hash(state);
+    }
+}
+
+impl PartialEq for Named {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.slug == other.0.slug
+    }
+}
+
+impl Eq for Named {}
 
 /// A tenant's own values, by key: a map of a few costs ten times as much.
 #[derive(Debug)]
@@ -52,22 +72,38 @@ impl Lookup for Own {
     }
 }
 
-/// What a tenant shares with others by way of flags and limits.
+/// What a tenant has in common with many others.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Terms {
+struct Kind {
+    placement: Placement,
+    active: bool,
+    modules: Vec<ModuleId>,
     plan: Option<PlanId>,
     profile: Option<ProfileId>,
 }
 
+/// A pointer to one is half as long as to a slice.
+type Roles = Vec<RoleName>;
+
 impl Tenant {
+    /// Where its data lives.
+    pub(crate) fn placement(&self) -> &Placement {
+        &self.kind.placement
+    }
+
+    /// Whether it is served.
+    pub(crate) fn is_active(&self) -> bool {
+        self.kind.active
+    }
+
     /// The modules that are on and ready.
     pub(crate) fn modules(&self) -> &[ModuleId] {
-        &self.modules
+        &self.kind.modules
     }
 
     /// Whether a module is on.
     pub(crate) fn has(&self, module: &str) -> bool {
-        self.modules.iter().any(|on| on.as_str() == module)
+        self.modules().iter().any(|on| on.as_str() == module)
     }
 
     /// A user's roles.
@@ -75,12 +111,12 @@ impl Tenant {
         let at = self.grants.binary_search_by_key(&user, |(user, _)| *user);
         at.ok()
             .and_then(|at| self.grants.get(at))
-            .map_or(&[], |(_, roles)| roles)
+            .map_or(&[], |(_, roles)| roles.as_slice())
     }
 
     /// Its flags and limits, beside what its plan and its profile give.
     pub(crate) fn layers<'a>(&'a self, sets: &'a Sets) -> Layers<'a> {
-        let Terms { plan, profile } = &*self.terms;
+        let Kind { plan, profile, .. } = &*self.kind;
         Layers::new(
             plan.as_ref().and_then(|plan| sets.plans.get(plan)),
             profile
@@ -94,10 +130,8 @@ impl Tenant {
 /// What tenants have alike.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
-    placements: Once<Placement>,
-    modules: Once<[ModuleId]>,
-    terms: Once<Terms>,
-    roles: Once<[RoleName]>,
+    kinds: Once<Kind>,
+    roles: Once<Roles>,
 }
 
 impl Shared {
@@ -108,15 +142,18 @@ impl Shared {
             .map(|(user, roles)| (user, self.roles.get(roles)))
             .collect();
         grants.sort_unstable_by_key(|(user, _)| *user);
-        let (plan, profile) = (route.plan, route.profile);
+        let kind = Kind {
+            placement: route.placement,
+            active: route.active,
+            modules: route.modules,
+            plan: route.plan,
+            profile: route.profile,
+        };
         Tenant {
             id: route.id,
             slug: route.slug,
             parent: route.parent,
-            placement: self.placements.get(route.placement),
-            active: route.active,
-            modules: self.modules.get(route.modules),
-            terms: self.terms.get(Terms { plan, profile }),
+            kind: self.kinds.get(kind),
             own: route.own.map(|own| Box::new(Own::from(own))),
             grants,
         }
@@ -124,22 +161,20 @@ impl Shared {
 
     /// Forgets what nobody has any more, when that may be much.
     pub(super) fn tidy(&mut self) {
-        self.placements.tidy();
-        self.modules.tidy();
-        self.terms.tidy();
+        self.kinds.tidy();
         self.roles.tidy();
     }
 }
 
 /// Values of which each stands once.
 #[derive(Debug)]
-struct Once<T: ?Sized> {
+struct Once<T> {
     known: HashSet<Arc<T>>,
     /// How many there may be before it is worth while to look who is still needed.
     enough: usize,
 }
 
-impl<T: ?Sized> Default for Once<T> {
+impl<T> Default for Once<T> {
     fn default() -> Self {
         Self {
             known: HashSet::new(),
@@ -148,12 +183,12 @@ impl<T: ?Sized> Default for Once<T> {
     }
 }
 
-impl<T: ?Sized + Eq + Hash> Once<T> {
-    fn get(&mut self, value: impl Into<Arc<T>>) -> Arc<T> {
-        let value = value.into();
+impl<T: Eq + Hash> Once<T> {
+    fn get(&mut self, value: T) -> Arc<T> {
         if let Some(known) = self.known.get(&value) {
             return Arc::clone(known);
         }
+        let value = Arc::new(value);
         self.known.insert(Arc::clone(&value));
         value
     }
@@ -174,7 +209,7 @@ mod tests {
     /// year keeps every place that a tenant ever had.
     #[test]
     fn values_stand_once_and_go_with_their_last_owner() {
-        let mut once: Once<[RoleName]> = Once::default();
+        let mut once: Once<Roles> = Once::default();
         let roles = |name: &str| vec![name.parse::<RoleName>().unwrap()];
         let first = once.get(roles("tenant-admin"));
         assert!(Arc::ptr_eq(&first, &once.get(roles("tenant-admin"))));

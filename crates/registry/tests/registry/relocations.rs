@@ -19,7 +19,9 @@ fn place(tier: Tier, epoch: i64) -> Placement {
 async fn settled(session: &mut Session, slug: &str) -> TenantId {
     let id = create(session, slug).await.unwrap();
     let tx = session.begin().await.unwrap();
-    tx.record_reached(id, 1, State::Active, &[]).await.unwrap();
+    tx.record_reached(id, 1, State::Active, &[], &[])
+        .await
+        .unwrap();
     tx.commit().await.unwrap();
     id
 }

@@ -1,4 +1,4 @@
-//! What dedicated tenants are likely to need.
+//! What tenants are likely to need.
 
 use std::collections::BTreeMap;
 
@@ -59,7 +59,7 @@ async fn a_stock_follows_what_tenants_have() {
     let mut session = session(&control).await;
     let tx = session.begin().await.unwrap();
     let usual = async |tx: &Tx<'_>| -> Vec<String> {
-        let found: Vec<ModuleId> = tx.list_usual_modules().await.unwrap();
+        let found: Vec<ModuleId> = tx.list_usual_modules(Tier::Dedicated).await.unwrap();
         found.iter().map(ToString::to_string).collect()
     };
     for id in ["crm", "ledger", "stock"] {
@@ -77,4 +77,10 @@ async fn a_stock_follows_what_tenants_have() {
     assert_eq!(usual(&tx).await, Vec::<String>::new(), "the latest, of two");
     dedicated(&tx, "three", &["stock", "crm"]).await.unwrap();
     assert_eq!(usual(&tx).await, ["crm", "stock"]);
+    let others = tx.list_usual_modules(Tier::Schema).await.unwrap();
+    assert_eq!(
+        others.len(),
+        2,
+        "each tier has its own: of two profiles, the first"
+    );
 }

@@ -43,7 +43,7 @@ async fn a_slug_is_free_again_after_the_grace_time() {
     drop(tx);
 
     let tx = session.begin().await.unwrap();
-    tx.record_reached(old, generation, State::Deleted, &[])
+    tx.record_reached(old, generation, State::Deleted, &[], &[])
         .await
         .unwrap();
     tx.commit().await.unwrap();
@@ -86,10 +86,10 @@ async fn a_late_worker_cannot_undo_a_newer_generation() {
     let id = create(&mut session, "acme").await.unwrap();
     let tx = session.begin().await.unwrap();
     let generation = tx.want_tenant(id, Desired::Deleted).await.unwrap();
-    tx.record_reached(id, generation, State::Deleted, &[])
+    tx.record_reached(id, generation, State::Deleted, &[], &[])
         .await
         .unwrap();
-    tx.record_reached(id, generation - 1, State::Active, &[stock()])
+    tx.record_reached(id, generation - 1, State::Active, &[stock()], &[])
         .await
         .unwrap();
     let tenant = tx.get_tenant_by_id(id).await.unwrap();

@@ -22,7 +22,9 @@ async fn a_tenant_has_one_worker() {
     let claim = two.claim().await.unwrap().unwrap();
     assert!(one.claim().await.unwrap().is_none());
     let tx = two.begin().await.unwrap();
-    tx.record_reached(id, 1, State::Active, &[]).await.unwrap();
+    tx.record_reached(id, 1, State::Active, &[], &[])
+        .await
+        .unwrap();
     tx.commit().await.unwrap();
     two.release(claim).await.unwrap();
     assert!(

@@ -1,5 +1,6 @@
 -- What stands in the modules' schemas, as facts (see `src/inspect.rs`): kind, module, facts, objects. Objects
 -- with the same facts come as one row, so that a thousand tenants' schemas are as short as one.
+-- A schema in stock (`src/admin/stock/schemas.rs`) is of a kind of its own, because nobody may use it.
 -- A rule that each module keeps in its own way (its keys, its indexes) is a fact only when broken.
 -- $1: the modules; $2: whether to look at these only; $3: append-only tables, `module.table`.
 with role as (
@@ -11,8 +12,11 @@ with role as (
 )
 , place as (
     select n.oid, n.nspname::text, n.nspowner, n.nspacl, m.module, 'waangu_' || m.module as login
+         , case when s.module is null then 'schema' else 'schema in stock' end as kind
       from pg_namespace n
-         , lateral (select coalesce(substring(n.nspname from '^t_[0-9]+_([a-z][a-z0-9]*)$'), n.nspname::text)) m (module)
+         , lateral (select substring(n.nspname from '^stock_[0-9a-f]{16}_[0-9]+_([a-z][a-z0-9]*)$')) s (module)
+         , lateral (select coalesce(s.module, substring(n.nspname from '^t_[0-9]+_([a-z][a-z0-9]*)$')
+                                  , n.nspname::text)) m (module)
      where n.nspname !~ '^pg_' and n.nspname not in ('information_schema', 'public', 'waangu')
        -- Where moves note how far they are: nobody's but the administrator's.
        and not (n.nspname = 'waangu_relocation' and n.nspacl is null)
@@ -32,7 +36,7 @@ with role as (
     select * from relation where relkind <> 'v'
 )
 , granted as (
-    select 'schema' as kind, quote_ident(p.nspname) as object, p.login, 'schema ' as what
+    select p.kind, quote_ident(p.nspname) as object, p.login, 'schema ' as what
          , '' as col, '' as cols, a.*, p.nspowner as owner
       from place p, aclexplode(p.nspacl) a
      union all
@@ -46,12 +50,12 @@ with role as (
          , aclexplode(t.attacl) a
 )
 , routine as (
-    select p.nspname, f.oid, f.prosecdef, f.proleakproof, f.prolang
+    select p.kind, p.nspname, f.oid, f.prosecdef, f.proleakproof, f.prolang
       from place p
       join pg_proc f on f.pronamespace = p.oid
 )
 , owned (kind, object, what, owner) as (
-    select 'schema', quote_ident(nspname), 'schema', nspowner from place
+    select kind, quote_ident(nspname), 'schema', nspowner from place
      union all
     select kind, object, case relkind when 'v' then 'view' else 'table' end, relowner from relation
 )
@@ -73,11 +77,11 @@ with role as (
                                 else quote_ident(r.rolname) end) n (grantee)
      where g.grantee <> g.owner
      union all
-    select 'schema', quote_ident(p.nspname), 'module', 'is not installed', null, 'drop schema {object}'
+    select p.kind, quote_ident(p.nspname), 'module', 'is not installed', null, 'drop schema {object}'
       from place p
      where p.module <> all ($1::text[])
      union all
-    select 'schema', quote_ident(p.nspname), format('%s %I', k.what, c.relname), 'is there'
+    select p.kind, quote_ident(p.nspname), format('%s %I', k.what, c.relname), 'is there'
          , null
          , case when c.relkind = 'S' and d.deptype = 'i'
                 then format('alter table %s alter %I drop identity', d.refobjid::regclass, t.attname)
@@ -90,20 +94,20 @@ with role as (
          , lateral (select case c.relkind when 'm' then 'materialized view' when 'S' then 'sequence'
                                           else 'foreign table' end) k (what)
      union all
-    select 'schema', quote_ident(nspname), format('routine %s', oid::regprocedure)
+    select kind, quote_ident(nspname), format('routine %s', oid::regprocedure)
          , 'runs with its owner''s rights', null
          , format('alter routine %s security invoker', oid::regprocedure)
       from routine
      where prosecdef
      union all
     -- It would be run before the policies, on everybody's rows.
-    select 'schema', quote_ident(nspname), format('routine %s ', oid::regprocedure)
+    select kind, quote_ident(nspname), format('routine %s ', oid::regprocedure)
          , 'is said to be leakproof', null
          , format('alter routine %s not leakproof', oid::regprocedure)
       from routine
      where proleakproof
      union all
-    select 'schema', quote_ident(r.nspname), format('routine %s  ', r.oid::regprocedure)
+    select r.kind, quote_ident(r.nspname), format('routine %s  ', r.oid::regprocedure)
          , 'is in the untrusted language ' || l.lanname, null
          , format('drop routine %s cascade', r.oid::regprocedure)
       from routine r

@@ -1,5 +1,5 @@
 //! Databases that are made before anybody needs them, so that a dedicated tenant does not wait for
-//! `CREATE DATABASE`: taking one is a change of its name.
+//! `CREATE DATABASE`: taking one is a change of its name. Schemas likewise (`stock/schemas.rs`).
 //!
 //! What a database in stock holds is its [`Recipe`], whose hash is part of its name: the helper schema
 //! and the newest migrations of some modules. So the catalogue of the cell says all there is to know,
@@ -25,6 +25,10 @@ use super::core::{HASH, mark_sql};
 use super::package::{ModulePackage, upgrade_sql};
 use super::{CellAdmin, PREPARE, TEMPLATE_DATABASE, access_sql, column, quoted, retry_in_use};
 use crate::error::{from_driver, is_state};
+
+mod schemas;
+
+pub use schemas::StockedSchema;
 
 /// What all names in stock begin with.
 const PREFIX: &str = "waangu_stock_";

@@ -1,7 +1,10 @@
 //! What a cell must hold for one tenant: module schemas, and the home row that opens the door.
 
 use deadpool_postgres::{Object, Transaction};
+use futures_util::future::try_join_all;
+use futures_util::try_join;
 use tokio_postgres::Statement;
+use tokio_postgres::types::ToSql;
 use waangu_kernel::placement::Tier;
 use waangu_kernel::{Fault, ModuleId, Placement, TenantId};
 
@@ -12,6 +15,25 @@ use crate::error::from_driver;
 /// How many migrations of a module a schema has.
 const MIGRATIONS: &str =
     "select count(*) from waangu.migration where schema_name = $1 and module = $2";
+
+/// Says who the tenant's ancestors are.
+const LINEAGE: &str = "
+with gone as (
+    delete from waangu.closure where descendant = $1 and ancestor <> all ($2)
+)
+insert into waangu.closure (ancestor, descendant)
+select ancestor, $1 from unnest($2::bigint[]) as ancestor
+on conflict do nothing";
+
+/// The same in a transaction that does not wait for the disk.
+const LINEAGE_LAZILY: &str = "
+with gone as (
+    delete from waangu.closure where descendant = $1 and ancestor <> all ($2)
+)
+insert into waangu.closure (ancestor, descendant)
+select ancestor, $1 from unnest($2::bigint[]) as ancestor
+ where set_config('synchronous_commit', 'off', true) = 'off'
+on conflict do nothing";
 
 /// State of a tenant's home row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,23 +100,28 @@ impl Place<'_> {
             ..Observed::default()
         };
         let counted = prepared(client, MIGRATIONS).await?;
-        for module in modules {
-            let schema = placement.schema(tenant, module);
-            let row = client
-                .query_one(&counted, &[&schema, &module.as_str()])
-                .await
-                .map_err(from_driver)?;
-            let count: i64 = row.try_get(0).map_err(from_driver)?;
-            observed
-                .modules
-                .push((module.clone(), usize::try_from(count).unwrap_or(0)));
-        }
         let sql = "select state, epoch from waangu.home where tenant_id = $1";
         let home = prepared(client, sql).await?;
-        let row = client
-            .query_opt(&home, &[&tenant.number()])
-            .await
-            .map_err(from_driver)?;
+        let sql = "select ancestor from waangu.closure where descendant = $1 order by ancestor";
+        let lineage = prepared(client, sql).await?;
+        let number: [&(dyn ToSql + Sync); 1] = [&tenant.number()];
+        let counts = modules.iter().map(async |module| {
+            let schema = placement.schema(tenant, module);
+            let params: [&(dyn ToSql + Sync); 2] = [&schema, &module.as_str()];
+            client.query_one(&counted, &params).await
+        });
+        // All in one flight.
+        let (counts, row, rows) = try_join!(
+            try_join_all(counts),
+            client.query_opt(&home, &number),
+            client.query(&lineage, &number),
+        )
+        .map_err(from_driver)?;
+        for (module, row) in modules.iter().zip(counts) {
+            let count: i64 = row.try_get(0).map_err(from_driver)?;
+            let count = usize::try_from(count).unwrap_or(0);
+            observed.modules.push((module.clone(), count));
+        }
         if let Some(row) = row {
             let state: &str = row.try_get(0).map_err(from_driver)?;
             let state = if state == "active" {
@@ -104,12 +131,6 @@ impl Place<'_> {
             };
             observed.home = Some((state, row.try_get(1).map_err(from_driver)?));
         }
-        let sql = "select ancestor from waangu.closure where descendant = $1 order by ancestor";
-        let lineage = prepared(client, sql).await?;
-        let rows = client
-            .query(&lineage, &[&tenant.number()])
-            .await
-            .map_err(from_driver)?;
         for row in rows {
             observed.lineage.push(row.try_get(0).map_err(from_driver)?);
         }
@@ -121,14 +142,21 @@ impl Place<'_> {
     /// # Errors
     /// `database-unavailable`.
     pub async fn set_lineage(&mut self, ancestors: &[i64]) -> Result<(), Fault> {
+        self.write_lineage(ancestors, LINEAGE).await
+    }
+
+    /// The same without waiting for the disk, for one who goes on to do what does: PostgreSQL writes in the
+    /// order of commits, so that this is not lost when that is kept.
+    ///
+    /// # Errors
+    /// `database-unavailable`.
+    pub async fn set_lineage_lazily(&mut self, ancestors: &[i64]) -> Result<(), Fault> {
+        self.write_lineage(ancestors, LINEAGE_LAZILY).await
+    }
+
+    async fn write_lineage(&mut self, ancestors: &[i64], sql: &str) -> Result<(), Fault> {
         let tenant = self.tenant;
         let client = self.client().await?;
-        let sql = "with gone as (
-                       delete from waangu.closure where descendant = $1 and ancestor <> all ($2)
-                   )
-                   insert into waangu.closure (ancestor, descendant)
-                   select ancestor, $1 from unnest($2::bigint[]) as ancestor
-                   on conflict do nothing";
         let statement = prepared(client, sql).await?;
         client
             .execute(&statement, &[&tenant.number(), &ancestors])
@@ -148,6 +176,20 @@ impl Place<'_> {
         }
         let database = self.placement.database(self.tenant);
         self.admin.take_from_stock(packages, &database).await
+    }
+
+    /// Takes a schema in stock with exactly this package's tables for a tenant of the schema tier; says
+    /// whether the module's tables stand now. If so they are whole, whoever has brought them in.
+    ///
+    /// # Errors
+    /// `database-unavailable`.
+    pub async fn take_schema_from_stock(&mut self, package: &ModulePackage) -> Result<bool, Fault> {
+        if self.placement.tier != Tier::Schema {
+            return Ok(false);
+        }
+        let database = self.placement.database(self.tenant);
+        let schema = self.placement.schema(self.tenant, package.id());
+        self.admin.take_schema(&database, package, &schema).await
     }
 
     /// Creates the placement's database if need be.

@@ -11,8 +11,9 @@ use super::{Cells, Drift, Mend, unreadable};
 const EXPECTED: &str = include_str!("../../sql/expected.json");
 
 /// Kinds of which a database has as many objects as it likes, all alike.
-const UNIFORM: [&str; 6] = [
+const UNIFORM: [&str; 7] = [
     "schema",
+    "schema in stock",
     "table",
     "append-only table",
     "view",

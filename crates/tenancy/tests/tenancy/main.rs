@@ -18,6 +18,7 @@ mod proofs;
 mod provisioning;
 #[cfg(test)]
 mod stock;
+mod stock_schemas;
 mod support;
 mod traces;
 mod transactions;

@@ -34,7 +34,7 @@ pub(crate) struct Layout<'a> {
     pub(crate) name_grace_seconds: i64,
     pub(crate) move_grace_seconds: i64,
     pub(crate) auto_rollout: bool,
-    pub(crate) stock_databases: u32,
+    pub(crate) stock: u32,
 }
 
 /// A module's configuration file.
@@ -93,7 +93,8 @@ impl Layout<'_> {
             auto_rollout: self.auto_rollout,
             rollouts: RolloutLimits::default(),
             repair_seconds: 3600,
-            stock_databases: self.stock_databases,
+            stock_databases: self.stock,
+            stock_schemas: self.stock,
             move_grace_seconds: self.move_grace_seconds,
             packages: self.state.path("packages"),
             key_ring: self.keys.ring.clone(),
