@@ -2,14 +2,17 @@
 //! takes beside a dump of the same rows on an idle server.
 //!
 //! Invariants: clerks write all the time at a pace that the platform sustained before ([`load::calibrate`]),
-//! and a write that is late counts from when it was due; a move's pause is its slowest write; each tenant's
-//! books are compared row by row afterwards, and the rows that nobody touches by count and digest.
+//! and a write that is late counts from when it was due; after each move nobody is moved for as long as
+//! it took, so that neighbours are seen with and without one in the same minutes; the dump is taken of the
+//! same rows, before the first move and after the last; each tenant's books are compared row by row
+//! afterwards, and the rows that nobody touches by count and digest.
 //!
 //! Left out: moves over a network (both cells are on this machine), and readers.
 
 mod dump;
 mod load;
 mod result;
+mod trail;
 
 use std::time::Duration;
 
@@ -25,6 +28,7 @@ use crate::shop::{Clerk, Shop, books};
 use crate::{Context, Effort};
 
 use result::{Moved, Sized};
+use trail::Anchor;
 
 /// A country whose tenants may live in both cells.
 const COUNTRY: &str = "SN";
@@ -58,6 +62,9 @@ const AWAY: [Target<'_>; 4] = [
 /// Tenants that nobody moves.
 const NEIGHBOURS: [(&str, &str); 2] = [("near-shared", "shared"), ("near-schema", "schema")];
 
+/// Longest time without a move after one.
+const LONGEST_REST: Duration = Duration::from_mins(1);
+
 /// Longest time for one move.
 const PATIENCE: Duration = Duration::from_mins(10);
 
@@ -72,14 +79,21 @@ const NOT_MEASURED: [&str; 3] = [
 #[derive(Debug, Clone, Copy)]
 struct Size {
     megabytes: i64,
+    /// An even number: it ends where it began, and is dumped again.
     moves: usize,
+    /// How often it is dumped, before and after.
+    dumps: usize,
 }
 
 fn sizes(effort: Effort) -> Vec<Size> {
-    let size = |megabytes, moves| Size { megabytes, moves };
+    let size = |megabytes, moves, dumps| Size {
+        megabytes,
+        moves,
+        dumps,
+    };
     match effort {
-        Effort::Quick => vec![size(10, 2)],
-        Effort::Full => vec![size(10, 16), size(100, 6), size(1000, 2)],
+        Effort::Quick => vec![size(10, 4, 2)],
+        Effort::Full => vec![size(10, 16, 3), size(100, 8, 2), size(1000, 4, 1)],
     }
 }
 
@@ -105,6 +119,7 @@ pub(crate) async fn measure(context: &Context) -> Result<Report, Failure> {
         platform: &platform,
         server,
         pace,
+        anchor: Anchor::now(),
     };
     let mut all = Vec::new();
     for size in sizes(context.effort) {
@@ -130,6 +145,7 @@ struct Stage<'a> {
     platform: &'a Platform,
     server: Server,
     pace: load::Pace,
+    anchor: Anchor,
 }
 
 async fn measure_size(
@@ -140,11 +156,12 @@ async fn measure_size(
     let slug = format!("mb-{}", size.megabytes);
     let shop = Shop::open(stage.platform, &slug, COUNTRY, HOME.tier).await?;
     let filled = dump::fill(stage.platform, &shop, size.megabytes).await?;
-    // In the schema tier a dump is one program's work; nobody writes meanwhile.
-    let dumped = dump::dump(stage.platform, &stage.server, &shop).await?;
+    let mut dumped = Vec::new();
+    dump_often(stage, &shop, size.dumps, &mut dumped).await?;
     let mut clerks = load::hire(&shop).await?;
     let moving = shift(stage, &shop, size.moves);
     let (moved, seen) = load::run(&mut clerks, neighbours, stage.pace, moving).await?;
+    dump_often(stage, &shop, size.dumps, &mut dumped).await?;
     let mut wrong = books::compare(&stage.platform.ready, &clerks).await?;
     let kept = dump::digest(stage.platform, &shop).await?;
     if kept != filled {
@@ -161,6 +178,19 @@ async fn measure_size(
     })
 }
 
+/// In the schema tier a dump is one program's work; nobody writes meanwhile.
+async fn dump_often(
+    stage: &Stage<'_>,
+    shop: &Shop,
+    times: usize,
+    dumped: &mut Vec<Duration>,
+) -> Result<(), Failure> {
+    for _time in 0..times {
+        dumped.push(dump::dump(stage.platform, &stage.server, shop).await?);
+    }
+    Ok(())
+}
+
 /// Moves the tenant to and fro.
 async fn shift(stage: &Stage<'_>, shop: &Shop, times: usize) -> Result<Vec<Moved>, Failure> {
     let mut moved = Vec::new();
@@ -174,13 +204,15 @@ async fn shift(stage: &Stage<'_>, shop: &Shop, times: usize) -> Result<Vec<Moved
             let what = format!("{slug} to {target:?}: {}", done.view);
             return Err(Failure::new(what));
         }
-        moved.push(Moved {
+        let one = Moved {
             target,
             began,
             ended: began + done.took,
-        });
+            trail: stage.anchor.trail(&done.view)?,
+        };
         stage.context.progress.step();
-        sleep(load::QUIET).await;
+        sleep(one.took().clamp(load::QUIET, LONGEST_REST)).await;
+        moved.push(one);
     }
     Ok(moved)
 }

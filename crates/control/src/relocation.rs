@@ -23,6 +23,7 @@ use waangu_registry::{Session, Standstill};
 
 use crate::reconcile::Reconciler;
 
+mod arrive;
 pub(crate) mod clean;
 mod drive;
 mod order;
@@ -99,6 +100,8 @@ impl Movers {
         // Whatever was wanted of the tenant meanwhile is due now.
         self.reconciler.work.notify_one();
         self.reconciler.fleet.notify_one();
+        // It may have taken a database out of the stock.
+        self.reconciler.stock.notify_one();
         Ok(true)
     }
 }

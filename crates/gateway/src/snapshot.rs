@@ -13,10 +13,14 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
 use waangu_kernel::entitlement::REQUESTS_PER_MINUTE;
 use waangu_kernel::{Slug, TenantId};
 use waangu_registry::{RouteChange, Sets, StoredModule, Traffic};
@@ -51,6 +55,8 @@ pub struct Snapshot {
     shares: papaya::HashMap<TenantId, Arc<Share>>,
     /// Changes are applied one batch at a time; readers don't take it.
     writing: Mutex<Shared>,
+    /// Wakes those who wait for a change.
+    news: Notify,
 }
 
 impl Snapshot {
@@ -67,6 +73,7 @@ impl Snapshot {
             limits,
             shares: papaya::HashMap::new(),
             writing: Mutex::new(Shared::default()),
+            news: Notify::new(),
         }
     }
 
@@ -167,6 +174,22 @@ impl Snapshot {
             self.kin.adopt(id, before, parent);
         }
         shared.tidy();
+        self.news.notify_waiters();
+    }
+
+    /// Waits until the tenant of this slug is elsewhere than at that epoch, or gone; at most so long.
+    pub(crate) async fn until_elsewhere(&self, slug: &Slug, epoch: i64, wait: Duration) {
+        let end = Instant::now() + wait;
+        loop {
+            let mut news = pin!(self.news.notified());
+            // From here on no change is missed.
+            news.as_mut().enable();
+            let tenant = self.tenant(slug);
+            let here = tenant.is_some_and(|tenant| tenant.placement.epoch == epoch);
+            if !here || timeout_at(end, news).await.is_err() {
+                return;
+            }
+        }
     }
 
     /// A tenant's part of the gateway.
@@ -329,6 +352,31 @@ mod tests {
             assert_eq!(holder(&snapshot, "other"), Some(3));
             assert_eq!(snapshot.by_id.len(), 2);
         }
+    }
+
+    /// Whoever waits for a tenant's next place would wait longer than the tenant is away.
+    #[tokio::test]
+    async fn who_waits_hears_of_the_next_place_at_once() {
+        let snapshot = Snapshot::new(Limits::default());
+        snapshot.replace(vec![put(1, "acme"), put(2, "beta")]);
+        let slug: Slug = "acme".parse().unwrap();
+        let long = Duration::from_mins(1);
+        let waiting = snapshot.until_elsewhere(&slug, 1, long);
+        let moving = async {
+            snapshot.apply(vec![put(2, "beta")]);
+            tokio::task::yield_now().await;
+            let RouteChange::Put(mut route) = put(1, "acme") else {
+                unreachable!();
+            };
+            route.placement.epoch = 2;
+            snapshot.apply(vec![RouteChange::Put(route)]);
+        };
+        let both = async { tokio::join!(waiting, moving) };
+        let heard = tokio::time::timeout(long / 2, both).await;
+        heard.expect("woken by the change");
+        // Who is where he was is not waited for without end.
+        let short = Duration::from_millis(1);
+        snapshot.until_elsewhere(&slug, 2, short).await;
     }
 
     /// A tenant that was renamed must not answer under its old name.

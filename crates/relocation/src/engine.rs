@@ -11,9 +11,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::{Client, NoTls, Statement};
 use tokio_util::sync::CancellationToken;
 use waangu_kernel::placement::Tier;
 use waangu_kernel::{ModuleId, TenantId};
@@ -21,6 +22,7 @@ use waangu_tenancy::{CellAdmin, ModulePackage};
 
 pub use self::observe::is_fenced;
 use self::observe::{NOTES, drop_remains, home, keep_place, prefix};
+use crate::laps::Laps;
 use crate::place::Side;
 use crate::progress::{Phase, Progress, Teller};
 use crate::state::{self, Home, Step};
@@ -113,11 +115,17 @@ pub struct Relocation {
     attempt: String,
     prepared: apply::Prepared,
     reading: Option<follow::Reading>,
+    /// The statement of `reader` that writes a note.
+    noting: Option<Statement>,
+    /// The statement of `lead` that fences.
+    fencing: Option<Statement>,
     watch: Option<batch::Watch>,
     /// Transactions applied since a snapshot of the source was last known to see all of them.
     recent: Vec<u32>,
     /// When the source was last asked what the move holds back.
     looked: Option<Instant>,
+    /// What the step in hand has spent its time on.
+    laps: Laps,
     teller: Teller,
     stop: CancellationToken,
 }
@@ -137,25 +145,21 @@ impl Relocation {
         if same_cell && source.placement.database(tenant) == target.placement.database(tenant) {
             return Err(Error::Refused("it is there already".to_owned()));
         }
+        let mut laps = Laps::begin();
         let lead = source.session(tenant).await?;
         let sql = "select pg_try_advisory_lock(-5, hashint8($1))";
         let claimed: bool = lead.query_one(sql, &[&tenant.number()]).await?.try_get(0)?;
         if !claimed {
             return Err(Error::Busy);
         }
+        laps.end("claim");
         let admin = CellAdmin::new(target.cell.clone());
-        admin.ensure_place(tenant, &target.placement).await?;
-        for package in &request.packages {
-            let placement = &target.placement;
-            admin.ensure_module(tenant, placement, package).await?;
-        }
-        let reader = source.session(tenant).await?;
-        let writer = target.session(tenant).await?;
+        let (reader, ()) =
+            future::try_join(prepared(source, tenant), make_place(&admin, &request)).await?;
+        laps.end("place");
+        let writer = prepared(target, tenant).await?;
         keep_place(&writer, tenant).await?;
-        for end in [&reader, &writer] {
-            end.batch_execute(NOTES).await?;
-            end.batch_execute(LOOKING_UP).await?;
-        }
+        laps.end("sessions");
         let modules: Vec<&ModuleId> = request.packages.iter().map(ModulePackage::id).collect();
         let tables = tables((&reader, source), (&writer, target), tenant, &modules).await?;
         let mut relocation = Self {
@@ -167,14 +171,19 @@ impl Relocation {
             attempt: String::new(),
             prepared: apply::Prepared::new(),
             reading: None,
+            noting: None,
+            fencing: None,
             watch: None,
             recent: Vec::new(),
             looked: None,
+            laps,
             teller: Teller::new(),
             stop: CancellationToken::new(),
             request,
         };
         relocation.read_attempt().await?;
+        relocation.laps.end("tables");
+        relocation.tell_laps("begun");
         Ok(relocation)
     }
 
@@ -186,7 +195,8 @@ impl Relocation {
         Ok(state::next(&self.observe().await?))
     }
 
-    /// Does one step. Before [`Step::Open`], the caller makes the registry name the new place.
+    /// Does one step. Beside [`Step::Open`], or behind it, the caller makes the registry name the new
+    /// place; before the fence never.
     ///
     /// # Errors
     /// As [`Error`] says; the next worker goes on from [`Relocation::next`].
@@ -198,12 +208,20 @@ impl Relocation {
                 self.watch = None;
                 self.cut_over().await
             }
-            Step::Open => self.open().await,
+            Step::Open => {
+                self.laps.end("switch");
+                let opened = self.open().await;
+                self.laps.end("open");
+                self.tell_laps("opened");
+                opened
+            }
             Step::Finish => {
                 let sql = "delete from waangu_relocation.evidence where tenant_id = $1";
                 let number = self.request.tenant.number();
                 self.reader.execute(sql, &[&number]).await?;
-                self.finish().await
+                let finished = self.finish().await;
+                self.tell_laps("finished");
+                finished
             }
             Step::Done => Ok(()),
             Step::Refuse(why) => Err(Error::Refused((*why).to_owned())),
@@ -230,6 +248,7 @@ impl Relocation {
     /// What was under way when work was dropped is stopped; the claim is kept.
     async fn begin_sessions_anew(&mut self) -> Result<(), Error> {
         self.reading = None;
+        self.noting = None;
         self.prepared.clear();
         let tenant = self.request.tenant;
         let reader = self.request.source.session(tenant).await?;
@@ -265,6 +284,15 @@ impl Relocation {
             return Ok(());
         }
         Ok(self.admin.remove_tenant(tenant, placement).await?)
+    }
+
+    /// Logs what the time was spent on, and begins anew.
+    fn tell_laps(&mut self, what: &str) {
+        let (tenant, laps) = (
+            self.request.tenant,
+            std::mem::replace(&mut self.laps, Laps::begin()),
+        );
+        tracing::info!(%tenant, what, %laps, "a step of a move");
     }
 
     /// The name of this attempt's slot and publication.
@@ -318,7 +346,9 @@ impl Relocation {
         let sql = "delete from waangu_relocation.progress where tenant_id = $1";
         self.writer.execute(sql, &[&tenant.number()]).await?;
         self.reading = None;
+        self.laps.end("note");
         drop_remains(&self.reader, tenant).await?;
+        self.laps.end("slot");
         let sql = "delete from waangu_relocation.fence where tenant_id = $1";
         self.reader.execute(sql, &[&tenant.number()]).await?;
         self.teller.phase(Phase::Done);
@@ -335,6 +365,27 @@ impl Relocation {
         }
         sql + "commit"
     }
+}
+
+/// A session at an end that has its notes.
+async fn prepared(side: &Side, tenant: TenantId) -> Result<Client, Error> {
+    let session = side.session(tenant).await?;
+    session.batch_execute(NOTES).await?;
+    session.batch_execute(LOOKING_UP).await?;
+    Ok(session)
+}
+
+/// Makes the target's database, or takes one that is ready, and its tables.
+async fn make_place(admin: &CellAdmin, request: &Request) -> Result<(), Error> {
+    let mut place = admin.place(request.tenant, &request.target.placement);
+    let packages: Vec<&ModulePackage> = request.packages.iter().collect();
+    if !place.take_from_stock(&packages).await? {
+        place.ensure().await?;
+    }
+    for package in packages {
+        place.ensure_module(package).await?;
+    }
+    Ok(())
 }
 
 impl std::fmt::Debug for Relocation {

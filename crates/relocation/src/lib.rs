@@ -2,7 +2,7 @@
 //!
 //! The protocol, its commit point and what each crash leaves are in `docs/relocation.md`. In short:
 //! publication → slot → copy of a snapshot → stream of changes → freeze → drain → verify → **fence**
-//! → registry → open the target → clean up.
+//! → open the target, tell the registry → clean up.
 //!
 //! Invariants:
 //! - never two writable places: the target opens only when the source is fenced, and that is durable;
@@ -19,6 +19,7 @@ pub mod snapshot;
 pub mod state;
 
 mod engine;
+mod laps;
 mod place;
 mod progress;
 mod stop;
@@ -28,6 +29,7 @@ mod table;
 mod verify;
 
 pub use engine::{Options, Relocation, Request, Safety, is_fenced, undo};
+pub use laps::Laps;
 pub use place::Side;
 pub use progress::{Phase, Progress};
 pub use state::Step;

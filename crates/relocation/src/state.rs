@@ -49,7 +49,7 @@ pub enum Step {
     Copy,
     /// Follow the changes; freeze, drain, verify, fence.
     CutOver,
-    /// Open the target. The registry must name it before.
+    /// Open the target. Beside it the registry is made to name it.
     Open,
     /// Drop slot, publication and notes.
     Finish,

@@ -1,5 +1,6 @@
 //! The tables of a move: what they are called at each end, and whether their changes can be followed.
 
+use futures_util::future;
 use tokio_postgres::Client;
 use waangu_kernel::{ModuleId, TenantId};
 
@@ -61,8 +62,7 @@ pub(crate) async fn tables(
             source.1.schema(tenant, module),
             target.1.schema(tenant, module),
         );
-        let here = read(source.0, &from).await?;
-        let there = read(target.0, &to).await?;
+        let (here, there) = future::try_join(read(source.0, &from), read(target.0, &to)).await?;
         if here != there {
             return Err(Error::Refused(format!(
                 "the tables of module {module} are not the same at both ends"

@@ -106,7 +106,8 @@ pub(crate) async fn whole(
 
 /// Compares some rows, without others.
 pub(crate) async fn some(ends: &Ends<'_>, which: &Dirty, except: &Dirty) -> Result<Verdict, Error> {
-    for (index, table) in ends.tables.iter().enumerate() {
+    // All tables at once: a session answers one after another, and nobody waits in between.
+    let found = ends.tables.iter().enumerate().map(async |(index, table)| {
         let mut keys = which.of(index);
         keys.retain(|key| !except.has(index, key));
         for chunk in keys.chunks(CHUNK) {
@@ -115,11 +116,26 @@ pub(crate) async fn some(ends: &Ends<'_>, which: &Dirty, except: &Dirty) -> Resu
             let (here, there) = future::try_join(here, there).await?;
             let keys = differing(&here, &there);
             if !keys.is_empty() {
-                return differs(ends, table, keys, None).await;
+                return Ok(Some((table, keys)));
             }
         }
+        Ok::<_, Error>(None)
+    });
+    let found = future::try_join_all(found).await?;
+    match found.into_iter().flatten().next() {
+        Some((table, keys)) => differs(ends, table, keys, None).await,
+        None => Ok(Verdict::Same),
     }
-    Ok(Verdict::Same)
+}
+
+/// Compares no rows of any table, so that both sessions know the tables.
+pub(crate) async fn rehearse(ends: &Ends<'_>) -> Result<(), Error> {
+    let looks = ends.tables.iter().map(async |table| {
+        let here = rows(ends.source, &table.source, table, &[]);
+        let there = rows(ends.target, &table.target, table, &[]);
+        future::try_join(here, there).await.map(drop)
+    });
+    future::try_join_all(looks).await.map(drop)
 }
 
 async fn differs(

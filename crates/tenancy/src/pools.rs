@@ -7,6 +7,8 @@
 //!   than [`Limits::idle`];
 //! - a free place goes to the tenant that holds the fewest ([`queue`]), and nobody waits longer than
 //!   its deadline;
+//! - of many who want to open one to the same database at once, few do, and the others take what comes
+//!   back ([`opening`]);
 //! - a tenant gets a connection that served it last, if there is one (affinity);
 //! - no tenant meets another's traces: after a statement that may leave some ([`trace`]) the
 //!   connection is closed;
@@ -31,11 +33,13 @@ use crate::inspect::Rules;
 
 pub(crate) mod conn;
 mod guard;
+mod opening;
 mod queue;
 mod trace;
 
 use conn::Conn;
 use guard::Guard;
+use opening::{Got, Opening};
 use queue::{Queue, Ticket};
 
 /// Longest wait for a connection to be opened.
@@ -117,6 +121,7 @@ struct Shared {
 struct Cell {
     address: CellAddress,
     state: Mutex<CellState>,
+    opening: Opening,
 }
 
 struct CellState {
@@ -169,6 +174,7 @@ impl Pools {
                 Cell {
                     address,
                     state: Mutex::new(state),
+                    opening: Opening::default(),
                 },
             )
         };
@@ -231,9 +237,16 @@ impl Pools {
             conn: None,
         };
         self.sweep_later(cell, home);
-        lease.conn = Some(match home.take_idle(database, tenant) {
+        let idle = || home.take_idle(database, tenant);
+        let fresh = async {
+            match home.opening.wait(database, idle).await {
+                Got::Back(conn) => Ok(conn),
+                Got::Turn(_turn) => home.open(&self.shared, cell, database).await,
+            }
+        };
+        lease.conn = Some(match idle() {
             Some(conn) => conn,
-            None => timeout_at(deadline, home.open(&self.shared, cell, database))
+            None => timeout_at(deadline, fresh)
                 .await
                 .map_err(|_late| unavailable("no connection within the request's time"))??,
         });
@@ -426,6 +439,8 @@ impl Drop for Lease {
             }
         }
         Cell::free_place(&mut state, self.place.tenant);
+        drop(state);
+        cell.opening.tell();
     }
 }
 

@@ -46,6 +46,9 @@ pub use spent::Spent;
 /// Longest wait for a tenant that is frozen (a relocation's pause is far shorter).
 const MOVING_PATIENCE: Duration = Duration::from_secs(5);
 
+/// First pause between two looks at a tenant that is frozen; most are so for some 30 ms.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+
 /// Longest pause between two looks at a tenant that is frozen: so much longer may a pause seem.
 const LONGEST_PAUSE: Duration = Duration::from_millis(25);
 
@@ -217,7 +220,7 @@ impl TenantTx {
 
     async fn first(&mut self, flight: &Flight<'_>) -> Result<Answer, Fault> {
         let patience = self.deadline.min(Instant::now() + MOVING_PATIENCE);
-        let mut pause = Duration::from_millis(10);
+        let mut pause = FIRST_PAUSE;
         let mut spoilt = 0_u8;
         loop {
             self.progress = Progress::New;
@@ -254,7 +257,7 @@ impl TenantTx {
             self.let_go().await;
             if waits {
                 sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
+                pause = (pause * 3 / 2).min(LONGEST_PAUSE);
             } else {
                 spoilt = spoilt.saturating_add(1);
             }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::load::{Pace, Worked};
+use super::trail::Trail;
 use crate::goal::Goal;
 use crate::moves::Target;
 use crate::report::{Ratio, Report, Series};
@@ -17,11 +18,14 @@ pub(super) struct Moved {
     pub(super) target: Target<'static>,
     pub(super) began: Instant,
     pub(super) ended: Instant,
+    pub(super) trail: Trail,
 }
 
 impl Moved {
-    fn seconds(&self) -> f64 {
-        self.ended.duration_since(self.began).as_secs_f64()
+    /// From the wish to the end, by the move's own record: a client that asks how far it is adds its
+    /// pauses between two looks.
+    pub(super) fn took(&self) -> Duration {
+        self.trail.total
     }
 
     /// Whether an act was on its way while the tenant was.
@@ -29,12 +33,15 @@ impl Moved {
         act.due <= self.ended && act.due + act.took >= self.began
     }
 
-    /// The slowest write, in milliseconds.
-    fn pause(&self, acts: &[Seen]) -> f64 {
-        let took = acts
-            .iter()
-            .filter(|act| self.covers(act))
-            .map(|act| act.took);
+    /// Whether an act was on its way while the tenant was frozen.
+    fn froze(&self, act: &Seen) -> bool {
+        let (from, to) = self.trail.frozen;
+        act.due <= to && act.due + act.took >= from
+    }
+
+    /// The slowest write of those, in milliseconds.
+    fn slowest(acts: &[Seen], which: impl Fn(&Seen) -> bool) -> f64 {
+        let took = acts.iter().filter(|act| which(act)).map(|act| act.took);
         milliseconds(took.max().unwrap_or_default())
     }
 }
@@ -43,7 +50,7 @@ impl Moved {
 #[derive(Debug)]
 pub(super) struct Sized {
     pub(super) megabytes: i64,
-    pub(super) dumped: Duration,
+    pub(super) dumped: Vec<Duration>,
     pub(super) moved: Vec<Moved>,
     pub(super) seen: Worked,
     pub(super) wrong: Vec<String>,
@@ -59,9 +66,10 @@ pub(super) fn tell(all: &[Sized], wrong: Vec<String>, pace: Pace, report: &mut R
         ),
     );
     report.notes.push(
-        "pause: the slowest write of a tenant on the move, from when it was due to its answer, through \
-         gateway and module; total: from the request to the end of the move, under load; dump: \
-         pg_dump --schema | psql of the same tenant, nobody at work"
+        "pause: the slowest write that was on its way while the tenant was frozen, from when it was due \
+         to its answer, through gateway and module; slowest write: of the whole move; total: from the \
+         wish to the end of the move, under load; dump: pg_dump --schema | psql of the same tenant, \
+         before the first and after the last move, nobody at work"
             .to_owned(),
     );
     let mut pauses = Vec::new();
@@ -69,7 +77,9 @@ pub(super) fn tell(all: &[Sized], wrong: Vec<String>, pace: Pace, report: &mut R
         tell_size(one, &mut pauses, report);
     }
     tell_pauses(&pauses, report);
-    tell_neighbours(all, report);
+    for one in all {
+        tell_neighbours(one, report);
+    }
     let acts = || all.iter().flat_map(|one| &one.seen.own);
     let failed: u64 = acts().map(|act| act.failures).sum();
     let count = u32::try_from(acts().count()).unwrap_or(u32::MAX);
@@ -102,21 +112,27 @@ pub(super) fn tell(all: &[Sized], wrong: Vec<String>, pace: Pace, report: &mut R
 
 fn tell_size(one: &Sized, pauses: &mut Vec<f64>, report: &mut Report) {
     let name = format!("{} MB", one.megabytes);
-    let waits: Vec<f64> = one
-        .moved
-        .iter()
-        .map(|moved| moved.pause(&one.seen.own))
+    let acts = &one.seen.own;
+    let waits = one.moved.iter();
+    let waits: Vec<f64> = waits
+        .map(|moved| Moved::slowest(acts, |act| moved.froze(act)))
         .collect();
-    let totals: Vec<f64> = one.moved.iter().map(Moved::seconds).collect();
+    let slowest = one.moved.iter();
+    let slowest: Vec<f64> = slowest
+        .map(|moved| Moved::slowest(acts, |act| moved.covers(act)))
+        .collect();
+    let took = one.moved.iter().map(Moved::took);
+    let totals: Vec<f64> = took.map(|took| took.as_secs_f64()).collect();
     pauses.extend(&waits);
-    let dump = one.dumped.as_secs_f64();
-    if let Some(total) = Summary::of(&totals) {
+    let dumps: Vec<f64> = one.dumped.iter().map(Duration::as_secs_f64).collect();
+    if let Some((total, dump)) = Summary::of(&totals).zip(Summary::of(&dumps)) {
+        let ratio = total.median / dump.median;
         report.ratios.push(Ratio {
             name: format!("{name}: total time to pg_dump | psql"),
-            value: total.median / dump,
+            value: ratio,
         });
         let what = format!("{name}: total time to pg_dump | psql, idle");
-        goal(report, &what, "×", total.median / dump, 2.0);
+        goal(report, &what, "×", ratio, 2.0);
     }
     let to = |moved: &Moved| format!("{}/{}", moved.target.cell, moved.target.tier);
     let targets: Vec<String> = one.moved.iter().map(to).collect();
@@ -125,8 +141,9 @@ fn tell_size(one: &Sized, pauses: &mut Vec<f64>, report: &mut Report) {
         .push(format!("{name}: to {}", targets.join(", ")));
     for (what, unit, samples) in [
         ("pause", "ms", waits),
+        ("slowest write", "ms", slowest),
         ("total", "s", totals),
-        ("dump", "s", vec![dump]),
+        ("dump", "s", dumps),
     ] {
         report.series.push(Series {
             group: "moves",
@@ -136,6 +153,37 @@ fn tell_size(one: &Sized, pauses: &mut Vec<f64>, report: &mut Report) {
             samples,
         });
     }
+    tell_phases(one, &name, report);
+}
+
+/// Where the time went.
+fn tell_phases(one: &Sized, name: &str, report: &mut Report) {
+    let mut phases: Vec<(&str, Vec<f64>)> = Vec::new();
+    for (phase, seconds) in one.moved.iter().flat_map(|moved| &moved.trail.phases) {
+        match phases.iter_mut().find(|(known, _)| known == phase) {
+            Some((_, list)) => list.push(*seconds),
+            None => phases.push((phase, vec![*seconds])),
+        }
+    }
+    for (phase, samples) in phases {
+        report.series.push(Series {
+            group: "phases",
+            name: format!("{name}: {phase}"),
+            unit: "s",
+            what: "of the move's own record".to_owned(),
+            samples,
+        });
+    }
+    let frozen = one.moved.iter().map(|moved| moved.trail.frozen);
+    report.series.push(Series {
+        group: "phases",
+        name: format!("{name}: frozen"),
+        unit: "ms",
+        what: "from the request for the freeze until the new place was open".to_owned(),
+        samples: frozen
+            .map(|(from, to)| milliseconds(to.duration_since(from)))
+            .collect(),
+    });
 }
 
 fn tell_pauses(pauses: &[f64], report: &mut Report) {
@@ -155,29 +203,28 @@ fn tell_pauses(pauses: &[f64], report: &mut Report) {
 }
 
 /// Their p99 while somebody was moved, to that while nobody was.
-fn tell_neighbours(all: &[Sized], report: &mut Report) {
+fn tell_neighbours(one: &Sized, report: &mut Report) {
+    let name = format!("{} MB", one.megabytes);
     let (mut during, mut quiet) = (Vec::new(), Vec::new());
-    for one in all {
-        for act in &one.seen.neighbours {
-            let moving = one.moved.iter().any(|moved| moved.covers(act));
-            let list = if moving { &mut during } else { &mut quiet };
-            list.push(milliseconds(act.took));
-        }
+    for act in &one.seen.neighbours {
+        let moving = one.moved.iter().any(|moved| moved.covers(act));
+        let list = if moving { &mut during } else { &mut quiet };
+        list.push(milliseconds(act.took));
     }
     let p99 = |list: &[f64]| percentile_of(list, 99);
     if let (Some(during), Some(quiet)) = (p99(&during), p99(&quiet)) {
         goal(
             report,
-            "other tenants' p99, during to between moves",
+            &format!("{name}: other tenants' p99, during to between moves"),
             "×",
             during / quiet,
             1.25,
         );
     }
-    for (name, samples) in [("during moves", during), ("between moves", quiet)] {
+    for (when, samples) in [("during moves", during), ("between moves", quiet)] {
         report.series.push(Series {
             group: "other tenants",
-            name: name.to_owned(),
+            name: format!("{name}: {when}"),
             unit: "ms",
             what: "one write of a tenant that nobody moves".to_owned(),
             samples,

@@ -102,16 +102,37 @@ impl Movers {
             Ok(ride) => ride,
             Err(error) => return self.stumble(session, moved, order, error).await,
         };
+        let (mut named, mut known) = (false, None);
         loop {
-            let next = match ride.next().await {
+            let found = match known.take() {
+                Some(step) => Ok(step),
+                None => ride.next().await,
+            };
+            let next = match found {
                 Ok(next) => next,
                 Err(error) => return self.stumble(session, moved, order, error).await,
             };
-            if let ControlFlow::Break(()) = self.announce(session, moved, order, &next).await? {
+            if next == Step::Open {
+                if let Err(error) = self.arrive(session, moved, order, &mut ride).await? {
+                    return self.stumble(session, moved, order, error).await;
+                }
+                named = true;
+                continue;
+            }
+            if matches!(next, Step::Finish | Step::Done) && !named {
+                // Whoever opened it may have been killed before that was recorded.
+                self.switch(session, moved, order).await?;
+                named = true;
+            }
+            if let ControlFlow::Break(()) = self.announce(session, moved, &next).await? {
                 return Ok(Stop::Now);
             }
             match watched(session, moved, &mut ride, &next).await? {
-                Watched::Done(Ok(())) => {}
+                // Nobody serves the tenant now, and what comes next need not be asked.
+                Watched::Done(Ok(())) if next == Step::CutOver => known = Some(Step::Open),
+                Watched::Done(Ok(())) => {
+                    report(session, moved, &ride.rein(), ride.pause_us()).await?;
+                }
                 Watched::Done(Err(error)) => {
                     return self.stumble(session, moved, order, error).await;
                 }
@@ -120,13 +141,11 @@ impl Movers {
         }
     }
 
-    /// Records the phase that a step stands for, before it is done. Behind the fence the registry names
-    /// the new place; a move that is done is closed.
+    /// Records the phase that a step stands for, before it is done; closes a move that is done.
     async fn announce(
         &self,
         session: &mut Session,
         moved: &Relocation,
-        order: &Order,
         next: &Step,
     ) -> Result<ControlFlow<()>, Fault> {
         match next {
@@ -140,13 +159,10 @@ impl Movers {
                 )
                 .await?;
             }
-            Step::Open => self.switch(session, moved, order).await?,
             Step::Finish | Step::Done => {
-                // Once more: whoever opened it may have been killed before that was recorded.
-                self.switch(session, moved, order).await?;
                 step(session, moved, Phase::Finishing, "open at its new place").await?;
             }
-            Step::Refuse(_) => {}
+            Step::Open | Step::Refuse(_) => {}
         }
         if *next != Step::Done {
             return Ok(ControlFlow::Continue(()));
@@ -163,20 +179,6 @@ impl Movers {
         tx.commit().await?;
         tracing::info!(tenant = %moved.tenant, relocation = %moved.id, "moved");
         Ok(ControlFlow::Break(()))
-    }
-
-    /// Makes the registry name the new place: place, epoch and tables in one transaction.
-    async fn switch(
-        &self,
-        session: &mut Session,
-        moved: &Relocation,
-        order: &Order,
-    ) -> Result<(), Fault> {
-        let tx = session.begin().await?;
-        tx.switch_placement(moved, &order.tables).await?;
-        tx.move_on(moved.id, Phase::Switching, "fenced; the new place opens")
-            .await?;
-        tx.commit().await
     }
 
     /// What a failure means: another try, at once behind the commit point, with growing patience before
@@ -291,7 +293,7 @@ enum Watched {
     Unwanted,
 }
 
-/// Does one step, and records again and again how far it is.
+/// Does one step, and records again and again meanwhile how far it is.
 async fn watched(
     session: &mut Session,
     moved: &Relocation,
@@ -303,16 +305,19 @@ async fn watched(
         let work = ride.apply(next);
         tokio::pin!(work);
         loop {
+            let reporting = async {
+                tokio::time::sleep(REPORT).await;
+                report(session, moved, &rein, None).await
+            };
             tokio::select! {
+                // Writers may be waiting for it: it neither waits for a report, nor for the rest of one.
                 done = &mut work => break done,
-                () = tokio::time::sleep(REPORT) => {}
-            }
-            if report(session, moved, &rein, None).await? {
-                rein.pull();
+                unwanted = reporting => if unwanted? {
+                    rein.pull();
+                }
             }
         }
     };
-    report(session, moved, &rein, ride.pause_us()).await?;
     Ok(match done {
         Err(Error::Cancelled) => Watched::Unwanted,
         done => Watched::Done(done),
@@ -320,7 +325,7 @@ async fn watched(
 }
 
 /// Records how far a move is; says whether it is to be undone.
-async fn report(
+pub(super) async fn report(
     session: &mut Session,
     moved: &Relocation,
     rein: &Rein,

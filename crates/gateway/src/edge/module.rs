@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, Response};
 use hyper::body::Incoming;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use waangu_identity::RequestContext;
 use waangu_identity::context::{CONTEXT_HEADER, MAX_LIFETIME_SECONDS, MOVED_HEADER};
 use waangu_identity::proof::{Access, ProofClaims};
@@ -28,10 +28,10 @@ use crate::snapshot::kin::too_large;
 /// Longest wait for a tenant between two places.
 const MOVED_PATIENCE: Duration = Duration::from_secs(10);
 
-/// First pause before a request is sent after its tenant; it doubles.
+/// Longest first wait for news of a tenant before a request is sent after it nevertheless; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 
-/// Longest of these pauses.
+/// Longest of these waits.
 const LONGEST_PAUSE: Duration = Duration::from_millis(40);
 
 /// Longest context, in bytes. Only a subtree's places make it long; modules take heads of 400 KiB.
@@ -88,15 +88,20 @@ impl Edge {
         let held = Held::new(arrived.running, vec![arrived.permit, share]);
         let counts = self.snapshot.share(&tenant);
         counts.count(1, 0);
-        let reply = self.follow(call, &asked).await?;
+        let reply = self.follow(call, &asked, Arc::clone(&tenant)).await?;
         counts.count(0, traffic::spent(reply.headers()));
         Ok(self.relay(reply, Receiver::Module, held))
     }
 
     /// Sends a request, and again to wherever its tenant is by then while the module says that the
     /// tenant has moved and nothing has happened: between the fence at the old place and the opening of
-    /// the new one the request waits here. All checks are made anew.
-    async fn follow(&self, mut call: Call, asked: &Asked) -> Result<Response<Incoming>, Refusal> {
+    /// the new one the request waits here, until the snapshot names that. All checks are made anew.
+    async fn follow(
+        &self,
+        mut call: Call,
+        asked: &Asked,
+        mut tenant: Arc<Tenant>,
+    ) -> Result<Response<Incoming>, Refusal> {
         let patience = Instant::now() + MOVED_PATIENCE;
         let mut pause = FIRST_PAUSE;
         loop {
@@ -106,10 +111,12 @@ impl Edge {
                 return Ok(reply);
             }
             drop(reply);
-            sleep(pause).await;
+            let (slug, epoch) = (&tenant.slug, tenant.placement.epoch);
+            self.snapshot.until_elsewhere(slug, epoch, pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
             let (caller, module) = (&asked.caller, &asked.module);
-            let (tenant, grant) = self.admit(caller, module, &call.method, &asked.path)?;
+            let (found, grant) = self.admit(caller, module, &call.method, &asked.path)?;
+            tenant = found;
             let context = self.context(asked, &call.method, &tenant, grant)?;
             call.headers
                 .insert(HeaderName::from_static(CONTEXT_HEADER), context);

@@ -7,23 +7,27 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::{CancelToken, Client, NoTls};
+use waangu_kernel::placement::Tier;
 
 use super::batch::Watch;
 use super::{OTHERS, Relocation};
 use crate::Error;
 use crate::snapshot::Snapshot;
+use crate::table::Table;
 use crate::verify::{self, Dirty, Ends, Verdict};
 
 /// One snapshot for as long as it takes.
 const SNAPSHOT: &str = "begin isolation level repeatable read read only;
     set local idle_in_transaction_session_timeout = 0; set local jit = off";
 
-/// How long changes are waited for before we look whether the comparison is done.
-const LOOK: Duration = Duration::from_millis(20);
+/// How long changes gather while a comparison is on its way: many in one transaction cost the target
+/// little more than one, and nobody waits for them.
+const GATHER: Duration = Duration::from_millis(20);
 
 /// Rows that may change during a comparison; more can't be remembered.
 const MOST: usize = 2_000_000;
@@ -37,9 +41,16 @@ impl Relocation {
         target.batch_execute(SNAPSHOT).await?;
         target.batch_execute("select 1").await?;
         let except = self.touched();
-        let mut comparing = self.spawn(source, target, some, except);
-        while !comparing.task.is_finished() {
-            self.follow(LOOK).await?;
+        let analyst = match some {
+            Some(_) => None,
+            None => self.analyst().await?,
+        };
+        let mut comparing = self.spawn(source, target, analyst, some, except);
+        let verdict = loop {
+            if let Ok(verdict) = timeout(GATHER, &mut comparing.task).await {
+                break verdict;
+            }
+            self.follow(Duration::ZERO).await?;
             let touched = self.watch.as_ref().map_or(0, |watch| watch.touched.len());
             self.teller
                 .tell(|progress| progress.touched = u64::try_from(touched).unwrap_or(u64::MAX));
@@ -48,8 +59,7 @@ impl Relocation {
                     "more rows change than can be remembered".to_owned(),
                 ));
             }
-        }
-        let verdict = (&mut comparing.task).await;
+        };
         self.judge(verdict.map_err(|error| Error::Database(error.to_string()))??)
             .await
     }
@@ -78,14 +88,27 @@ impl Relocation {
         }
     }
 
+    /// A session that looks what is in tables nobody else has: the first requests there must not be
+    /// planned in the dark. Beside the comparison, which has to read all of it too.
+    async fn analyst(&self) -> Result<Option<Client>, Error> {
+        let target = &self.request.target;
+        if target.placement.tier == Tier::Shared {
+            return Ok(None);
+        }
+        target.session(self.request.tenant).await.map(Some)
+    }
+
     fn spawn(
         &self,
         source: Client,
         target: Client,
+        analyst: Option<Client>,
         some: Option<Dirty>,
         except: Dirty,
     ) -> Comparing {
-        let stop = [source.cancel_token(), target.cancel_token()];
+        let sessions = [Some(&source), Some(&target), analyst.as_ref()];
+        let stop = sessions.into_iter().flatten().map(Client::cancel_token);
+        let stop = stop.collect();
         let (tables, tenant) = (Arc::clone(&self.tables), self.request.tenant);
         let teller = self.teller.clone();
         let task = async move {
@@ -101,7 +124,9 @@ impl Relocation {
                 }
                 return verify::some(&ends, &which, &except).await;
             }
-            verify::whole(&ends, &except, &teller).await
+            let comparison = verify::whole(&ends, &except, &teller);
+            let analysis = analyse(analyst.as_ref(), &tables);
+            Ok(future::try_join(comparison, analysis).await?.0)
         };
         Comparing {
             task: Handle::current().spawn(task),
@@ -131,10 +156,21 @@ impl Relocation {
     }
 }
 
+async fn analyse(analyst: Option<&Client>, tables: &[Table]) -> Result<(), Error> {
+    let Some(analyst) = analyst else {
+        return Ok(());
+    };
+    for table in tables {
+        let analyze = format!("analyze {}", table.target);
+        analyst.batch_execute(&analyze).await?;
+    }
+    Ok(())
+}
+
 /// A comparison on its way. Its queries end with it.
 struct Comparing {
     task: JoinHandle<Result<Verdict, Error>>,
-    stop: [CancelToken; 2],
+    stop: Vec<CancelToken>,
 }
 
 impl Drop for Comparing {
@@ -143,7 +179,7 @@ impl Drop for Comparing {
             return;
         }
         self.task.abort();
-        for token in self.stop.clone() {
+        for token in std::mem::take(&mut self.stop) {
             let cancel = async move { token.cancel_query(NoTls).await };
             drop(Handle::current().spawn(cancel));
         }

@@ -29,19 +29,19 @@ impl Relocation {
         self.reading = None;
         self.recent.clear();
         self.note_attempt().await?;
+        self.laps.end("note");
         drop_remains(&self.reader, tenant).await?;
-        let clear = self.clear_sql();
-        self.writer.batch_execute(&clear).await?;
-        self.follow_from_here().await?;
-        let copied = self.copy_snapshot().await?;
-        if self.request.target.placement.tier != Tier::Shared {
-            // The first requests must not be planned in the dark.
-            for table in self.tables.iter() {
-                let analyze = format!("analyze {}", table.target);
-                self.writer.batch_execute(&analyze).await?;
-            }
+        // Elsewhere the copy empties the tables in its own transaction.
+        if self.request.target.placement.tier == Tier::Shared {
+            let clear = self.clear_sql();
+            self.writer.batch_execute(&clear).await?;
         }
+        self.laps.end("clear");
+        self.follow_from_here().await?;
+        self.laps.end("older writers");
+        let copied = self.copy_snapshot().await?;
         tracing::info!(%tenant, rows = copied.rows, bytes = copied.bytes, "copied");
+        self.tell_laps("copied");
         Ok(())
     }
 
@@ -55,6 +55,7 @@ impl Relocation {
         let snapshot: String = session.query_one(sql, &[]).await?.try_get(0)?;
         let expected = expected_rows(&session, &self.tables, tenant.number()).await?;
         self.teller.phase(Phase::Copy);
+        self.laps.end("snapshot");
         self.teller
             .tell(|progress| progress.rows_expected = expected);
         let tx = self.writer.transaction().await?;
@@ -70,9 +71,11 @@ impl Relocation {
         for table in self.tables.iter() {
             copy_table(&session, &tx, table, tenant.number(), own, &mut flow).await?;
         }
+        self.laps.end("rows");
         for index in &indexes {
             tx.batch_execute(index).await?;
         }
+        self.laps.end("indexes");
         // Nothing if another worker has begun anew meanwhile.
         let sql = "update waangu_relocation.progress set snapshot = $3, lsn = '0/0'
                     where tenant_id = $1 and attempt = $2";
@@ -83,6 +86,7 @@ impl Relocation {
             return Err(Error::Busy);
         }
         tx.commit().await?;
+        self.laps.end("commit");
         Ok(flow)
     }
 
@@ -100,7 +104,7 @@ impl Relocation {
         Ok(())
     }
 
-    async fn follow_from_here(&self) -> Result<(), Error> {
+    async fn follow_from_here(&mut self) -> Result<(), Error> {
         let (name, number) = (self.slot(), self.request.tenant.number());
         let filtered = |table: &Table| format!("{} where (tenant_id = {number})", table.source);
         let list: Vec<String> = self.tables.iter().map(filtered).collect();
@@ -114,6 +118,7 @@ impl Relocation {
         };
         let publish = format!("create publication {} {what}", quoted(&name));
         self.reader.batch_execute(&publish).await?;
+        self.laps.end("publication");
         // Waits for transactions of all databases that write, by locks of theirs.
         let bound = OTHERS.as_millis();
         self.reader
@@ -127,6 +132,7 @@ impl Relocation {
             .batch_execute("set statement_timeout = 0; set lock_timeout = '10s'")
             .await?;
         made?;
+        self.laps.end("slot");
         // One that had written its commit before the slot came may still be unseen by a snapshot.
         let sql = "select pg_snapshot_xmax(pg_current_snapshot())::text";
         let newest: String = self.reader.query_one(sql, &[]).await?.try_get(0)?;

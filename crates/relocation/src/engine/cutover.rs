@@ -10,6 +10,7 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
+use tokio_postgres::Statement;
 use tokio_postgres::error::SqlState;
 
 use super::{Relocation, Safety};
@@ -23,6 +24,27 @@ const FEW: usize = 1000;
 /// How often the rows that changed meanwhile are compared before a try is given up.
 const ROUNDS: usize = 20;
 
+/// The state is noted, so that a suspended tenant arrives suspended; the time, so that somebody can see
+/// for how long nobody serves it.
+const FENCE: &str = "
+    with before as (
+        select state from waangu.home
+         where tenant_id = $1 and epoch = $2 and state in ('active', 'suspended')
+           for update
+    ), noted as (
+        insert into waangu_relocation.fence (tenant_id, epoch, state)
+        select $1, $2 + 1, state from before
+        on conflict (tenant_id) do update
+        set epoch = excluded.epoch
+          , state = excluded.state
+          , fenced_at = excluded.fenced_at
+    )
+    update waangu.home h
+       set state = 'moved'
+         , epoch = h.epoch + 1
+      from before
+     where h.tenant_id = $1";
+
 impl Relocation {
     /// Up to the freeze. May be dropped at any moment.
     pub(super) async fn approach(&mut self) -> Result<(), Error> {
@@ -31,16 +53,47 @@ impl Relocation {
         self.admin
             .set_lineage(request.tenant, &request.target.placement, &request.lineage)
             .await?;
+        self.laps.end("lineage");
         self.teller.phase(Phase::Follow);
         self.catch_up().await?;
+        self.laps.end("catch up");
         if self.watch.is_none() {
             self.teller.phase(Phase::Compare);
             self.compare(None).await?;
+            self.laps.end("compare");
         }
         self.narrow().await?;
+        self.laps.end("narrow");
         self.teller.phase(Phase::Follow);
+        self.rehearse().await?;
+        self.laps.end("rehearsal");
         self.catch_up().await?;
+        self.laps.end("catch up");
         self.look_for_old_writers().await
+    }
+
+    /// A session that meets a table or a statement for the first time reads the catalogue, which writers
+    /// would wait for.
+    async fn rehearse(&mut self) -> Result<(), Error> {
+        self.fencing = Some(self.fencing().await?);
+        verify::rehearse(&self.ends()).await
+    }
+
+    async fn fencing(&self) -> Result<Statement, Error> {
+        match &self.fencing {
+            Some(fencing) => Ok(fencing.clone()),
+            None => Ok(self.lead.prepare(FENCE).await?),
+        }
+    }
+
+    /// Both ends as they are now.
+    fn ends(&self) -> Ends<'_> {
+        Ends {
+            source: &self.reader,
+            target: &self.writer,
+            tables: &self.tables,
+            tenant: self.request.tenant,
+        }
     }
 
     /// Compares what has changed since, until little has.
@@ -110,6 +163,8 @@ impl Relocation {
     /// One try. The tenant's writers wait from here until it returns.
     async fn freeze(&mut self) -> Result<(), Error> {
         let pause = self.request.options.max_pause;
+        self.laps.end("old writers");
+        self.tell_laps("ready to freeze");
         let since = Instant::now();
         self.teller.phase(Phase::Freeze);
         self.teller.tell(|progress| progress.tries += 1);
@@ -129,6 +184,7 @@ impl Relocation {
         let waited = since.elapsed();
         self.teller
             .tell(|progress| progress.pause = progress.pause.max(waited));
+        self.tell_laps("frozen");
         done
     }
 
@@ -144,6 +200,7 @@ impl Relocation {
                 other => other?,
             };
         }
+        self.laps.end("lock");
         match timeout_at(deadline, self.drain_and_verify()).await {
             Err(_elapsed) => return Err(self.late()),
             Ok(done) => done?,
@@ -151,43 +208,24 @@ impl Relocation {
         if safety == Safety::WithoutFence {
             return Ok(self.lead.batch_execute("commit").await?);
         }
-        // The state is noted, so that a suspended tenant arrives suspended; the time, so that somebody
-        // can see for how long nobody serves it.
-        let sql = "with before as (
-                       select state from waangu.home
-                        where tenant_id = $1 and epoch = $2 and state in ('active', 'suspended')
-                          for update
-                   ), noted as (
-                       insert into waangu_relocation.fence (tenant_id, epoch, state)
-                       select $1, $2 + 1, state from before
-                       on conflict (tenant_id) do update
-                       set epoch = excluded.epoch
-                         , state = excluded.state
-                         , fenced_at = excluded.fenced_at
-                   )
-                   update waangu.home h
-                      set state = 'moved'
-                        , epoch = h.epoch + 1
-                     from before
-                    where h.tenant_id = $1";
         let epoch = self.request.source.placement.epoch;
-        if self.lead.execute(sql, &[&number, &epoch]).await? != 1 {
+        let fencing = self.fencing().await?;
+        if self.lead.execute(&fencing, &[&number, &epoch]).await? != 1 {
             return Err(Error::Refused("its home row has changed".to_owned()));
         }
-        Ok(self.lead.batch_execute("commit").await?)
+        self.laps.end("fence");
+        let committed = self.lead.batch_execute("commit").await;
+        self.laps.end("commit");
+        Ok(committed?)
     }
 
     /// All that was committed before the lock is in the log before our note.
     async fn drain_and_verify(&mut self) -> Result<(), Error> {
         self.drain(self.request.options.max_pause).await?;
+        self.laps.end("drain");
         let touched = self.touched();
-        let ends = Ends {
-            source: &self.reader,
-            target: &self.writer,
-            tables: &self.tables,
-            tenant: self.request.tenant,
-        };
-        let verdict = verify::some(&ends, &touched, &Dirty::default()).await?;
+        let verdict = verify::some(&self.ends(), &touched, &Dirty::default()).await?;
+        self.laps.end("compare");
         self.judge(verdict).await
     }
 }

@@ -23,6 +23,14 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Longest time given to catching up before a try to freeze.
 const CATCH_UP: Duration = Duration::from_mins(10);
 
+/// Writes a note into the log that no other is like: the position is the log's own, so that a note of an
+/// earlier worker, which comes again with the log, is not taken for ours.
+const WRITE_NOTE: &str = "
+    with note as materialized (
+        select $2 || ' ' || pg_current_wal_insert_lsn()::text as text
+    )
+    select text, pg_logical_emit_message(true, $1::text, text) from note";
+
 /// For the target's transaction that applies: parameters are few rows, wherever the plan thinks that
 /// they are many, and a table of many tenants must not be read whole for them.
 const APPLYING: &str = "set local session_replication_role = replica; set constraints all deferred;
@@ -64,12 +72,16 @@ impl Relocation {
     /// Applies all that was committed before now; says how long that took.
     pub(super) async fn drain(&mut self, most: Duration) -> Result<Duration, Error> {
         let begun = Instant::now();
-        let sql = "select pg_current_wal_insert_lsn()::text";
-        let position: String = self.reader.query_one(sql, &[]).await?.try_get(0)?;
-        let text = format!("{} {position}", self.attempt);
-        let sql = "select pg_logical_emit_message(true, $1, $2::text)";
-        self.reader.execute(sql, &[&NOTE, &text]).await?;
-        let note = Bytes::from(text);
+        let noting = match &self.noting {
+            Some(noting) => noting.clone(),
+            None => self.reader.prepare(WRITE_NOTE).await?,
+        };
+        let row = self
+            .reader
+            .query_one(&noting, &[&NOTE, &self.attempt])
+            .await?;
+        let note = Bytes::from(row.try_get::<_, String>(0)?);
+        self.noting = Some(noting);
         while !self.follow(LOOK).await?.notes.contains(&note) {
             if begun.elapsed() > most {
                 return Err(Error::Database("the log was not read in time".to_owned()));

@@ -129,6 +129,7 @@ pub(super) async fn home(client: &Client, tenant: TenantId) -> Result<Option<(Ho
 /// Drops the slots and publications of all attempts.
 pub(super) async fn drop_remains(client: &Client, tenant: TenantId) -> Result<(), Error> {
     let begun = Instant::now();
+    let mut pause = Duration::from_millis(1);
     // Whoever reads one still has lost the claim to us, and may not have noticed.
     let sql = "select slot_name::text, active_pid is not null and pg_terminate_backend(active_pid)
                  from pg_replication_slots where starts_with(slot_name, $1)";
@@ -148,7 +149,8 @@ pub(super) async fn drop_remains(client: &Client, tenant: TenantId) -> Result<()
         if begun.elapsed() > OTHERS {
             return Err(Error::Database("a slot stays in use".to_owned()));
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(20));
     }
     let sql = "select pubname::text from pg_publication where starts_with(pubname, $1)";
     for row in client.query(sql, &[&prefix(tenant)]).await? {

@@ -82,8 +82,17 @@ impl World {
                 after.seen.source = Some((Home::Moved, EPOCH + 1));
                 (after.locked, after.drained) = (false, false);
             }
-            Step::Open if !self.registry_moved => after.registry_moved = true,
-            Step::Open => after.seen.target = self.noted.map(|state| (state, EPOCH + 1)),
+            Step::Open => {
+                // Side by side: either may be done, and a crash come, before the other.
+                after.registry_moved = true;
+                let mut opened = self.clone();
+                opened.seen.target = self.noted.map(|state| (state, EPOCH + 1));
+                if self.registry_moved {
+                    return vec![opened];
+                }
+                return vec![after, opened];
+            }
+            Step::Finish if !self.registry_moved => after.registry_moved = true,
             Step::Finish if self.seen.copy != Copy::None => after.seen.copy = Copy::None,
             Step::Finish => (after.seen.slot, after.seen.remains) = (false, false),
             Step::Done | Step::Refuse(_) => return Vec::new(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use waangu_relocation::{Error, Relocation};
 use waangu_testkit::{Tier, private_cell};
 
-use crate::support::{Spot, TABLES, Traveller, at, run, stock};
+use crate::support::{Spot, TABLES, Traveller, at, begin, run, stock};
 
 /// Changes of such tables can't be followed: they would be lost, or stop everybody's updates.
 #[tokio::test(flavor = "multi_thread")]
@@ -120,7 +120,7 @@ async fn a_place_that_is_being_emptied_is_not_moved_into_nor_the_other_way_round
     let begun = Relocation::begin(request()).await;
     assert!(matches!(begun, Err(Error::Busy)), "{begun:?}");
     drop(cleaner);
-    let mut begun = Relocation::begin(request()).await.expect("begin");
+    let mut begun = begin(request).await;
     let empty = || {
         let rest = Duration::from_millis(1);
         a.admin.empty_place(tenant.tenant, &there, &[], (1, rest))
