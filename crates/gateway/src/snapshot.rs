@@ -185,7 +185,7 @@ impl Snapshot {
             // From here on no change is missed.
             news.as_mut().enable();
             let tenant = self.tenant(slug);
-            let here = tenant.is_some_and(|tenant| tenant.placement.epoch == epoch);
+            let here = tenant.is_some_and(|tenant| tenant.placement().epoch == epoch);
             if !here || timeout_at(end, news).await.is_err() {
                 return;
             }

@@ -111,7 +111,7 @@ impl Edge {
                 return Ok(reply);
             }
             drop(reply);
-            let (slug, epoch) = (&tenant.slug, tenant.placement.epoch);
+            let (slug, epoch) = (&tenant.slug, tenant.placement().epoch);
             self.snapshot.until_elsewhere(slug, epoch, pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
             let (caller, module) = (&asked.caller, &asked.module);
