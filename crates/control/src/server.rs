@@ -17,6 +17,7 @@ use waangu_registry::{Registry, Tx};
 use waangu_tenancy::CellAdmin;
 
 use crate::advisor::Advisor;
+use crate::advisor::act::doer;
 use crate::circuits::Circuits;
 use crate::config::{CellSecrets, Config};
 use crate::fleet;
@@ -226,6 +227,7 @@ pub async fn serve(
     tasks.spawn(keeper.run(stop.clone()));
     tasks.spawn(conductor.run(stop.clone()));
     tasks.spawn(advisor.run(stop.clone()));
+    tasks.spawn(doer::run(Arc::clone(&app), stop.clone()));
     let movers = Movers::new(Arc::clone(&reconciler), app.config.move_grace_seconds);
     tasks.spawn(movers.run(stop.clone()));
     tasks.spawn(repair::watch(
