@@ -31,6 +31,7 @@ mod places;
 mod policies;
 mod profiles;
 mod promotions;
+mod refusals;
 mod relocations;
 mod repairs;
 mod rollouts;
@@ -61,6 +62,7 @@ pub use places::{Country, Region, StoredModule};
 pub use policies::{Act, Acted, NewAct, Policy, Scope};
 pub use profiles::{Mfa, Profile, Report};
 pub use promotions::{ModuleRun, Promotion};
+pub use refusals::PackageRefusal;
 pub use relocations::{
     Figures, Left, NewRelocation, Phase, Relocation, RelocationEvent, Standstill,
 };
