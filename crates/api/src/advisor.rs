@@ -4,13 +4,16 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
-use crate::world::ThresholdSpec;
+use crate::world::{PolicySpec, ThresholdSpec};
 
 /// What the advisor has to say.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct AdvisorView {
-    /// What follows from a proposal: `propose`, nothing is moved until an operator does it.
+    /// What follows from a proposal if no other policy names the tenant: `propose`, nothing is moved
+    /// until an operator does it; or `move`.
     pub policy: String,
+    /// The policies that hold.
+    pub policies: Vec<PolicySpec>,
     /// From how much use on a tier is proposed.
     pub thresholds: Vec<ThresholdSpec>,
     /// The newest look at all tenants; none, if there was none yet.
@@ -19,6 +22,32 @@ pub struct AdvisorView {
     pub items: Vec<AdviceView>,
     /// Whether there are more than are shown.
     pub more: bool,
+    /// What the advisor has done by itself in the last month, the newest first; at most 20.
+    pub acts: Vec<ActView>,
+}
+
+/// A proposal that the advisor has followed by itself, or could not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ActView {
+    /// When.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// The tenant's slug.
+    pub tenant: String,
+    /// To which tier.
+    pub tier: String,
+    /// To which cell.
+    pub cell: String,
+    /// `compliance`, `volume`, `traffic`, `sla`.
+    pub criteria: Vec<String>,
+    /// The policies that it counts for.
+    pub policies: Vec<String>,
+    /// The move; none if it was refused.
+    pub relocation: Option<String>,
+    /// The phase of the move, or `refused`.
+    pub outcome: String,
+    /// Why it was refused, or what the move failed of.
+    pub error: Option<String>,
 }
 
 /// A look at all tenants.
@@ -82,6 +111,8 @@ pub struct AdviceView {
     /// When it was last looked at.
     #[serde(with = "time::serde::rfc3339")]
     pub seen_at: OffsetDateTime,
+    /// Why the tenant is not moved by itself now; none if it is about to be.
+    pub held: Option<String>,
 }
 
 /// What a tenant uses, and what follows from it.

@@ -134,6 +134,25 @@ pub struct FleetView {
     pub rollouts: Vec<RolloutView>,
     /// The newest look for drift.
     pub repair: Option<RepairView>,
+    /// Packages that a control process brings along and can't install.
+    #[serde(default)]
+    pub refused: Vec<RefusedPackageView>,
+}
+
+/// A package that can't be installed; its module keeps the version that it has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RefusedPackageView {
+    /// The module.
+    pub module: String,
+    /// The version that is refused.
+    pub version: String,
+    /// The error code, such as `package-incompatible`.
+    pub code: String,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    #[serde(with = "time::serde::rfc3339")]
+    pub since: OffsetDateTime,
 }
 
 /// `POST /fleet/repairs`.

@@ -37,6 +37,9 @@ pub struct World {
     /// From how much use on the advisor proposes another tier.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub thresholds: Vec<ThresholdSpec>,
+    /// What may follow from a proposal of the advisor by itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub advisor: Vec<PolicySpec>,
 }
 
 impl World {
@@ -48,6 +51,7 @@ impl World {
         self.profiles.extend(other.profiles);
         self.cells.extend(other.cells);
         self.thresholds.extend(other.thresholds);
+        self.advisor.extend(other.advisor);
     }
 }
 
@@ -199,6 +203,52 @@ pub struct ThresholdSpec {
     pub release_percent: i32,
 }
 
+/// Whether, when and how often the advisor may move a tenant as it proposes. The entry `global` is about
+/// everybody: its bounds hold for all moves of the advisor, and it says whether there are any. Whoever
+/// is named by others (the tenant's profile; the cell and region where it lives, or would go) is moved
+/// if all of those say so, whatever the global one says, within the bounds of each. What is not
+/// declared is `global` with the defaults: nothing is moved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PolicySpec {
+    /// `global`, `region/ID`, `cell/ID` or `profile/ID`.
+    pub id: String,
+    /// `propose`, or `move`.
+    #[serde(default = "propose")]
+    pub act: String,
+    /// The hour, in UTC, from which on a move may begin: 0 to 23.
+    #[serde(default)]
+    pub from_hour: i32,
+    /// The hour at which none may begin any more; the same as `from_hour`: at any time.
+    #[serde(default)]
+    pub until_hour: i32,
+    /// How many moves may begin within 24 hours.
+    #[serde(default = "most_per_day")]
+    pub most_per_day: i32,
+    /// How many may be under way.
+    #[serde(default = "most_at_once")]
+    pub most_at_once: i32,
+    /// How long a tenant is left alone after a move, whoever wanted it, in hours: 1 to 720.
+    #[serde(default = "quiet_hours")]
+    pub quiet_hours: i32,
+}
+
+fn propose() -> String {
+    "propose".to_owned()
+}
+
+fn most_per_day() -> i32 {
+    4
+}
+
+fn most_at_once() -> i32 {
+    1
+}
+
+fn quiet_hours() -> i32 {
+    168
+}
+
 fn window_hours() -> i32 {
     24
 }
@@ -251,7 +301,7 @@ pub struct WorldDiff {
 pub struct WorldChange {
     /// `add`, `change`, `remove`, or `extra`: in the registry, not declared, left alone.
     pub action: String,
-    /// `environment`, `region`, `country`, `profile`, `cell` or `threshold`.
+    /// `environment`, `region`, `country`, `profile`, `cell`, `threshold` or `policy`.
     pub kind: String,
     /// Its id.
     pub id: String,

@@ -44,6 +44,7 @@ mod world;
 pub(crate) use create::check_name;
 pub(crate) use entitlements::catalogue as entitlement_catalogue;
 pub(crate) use promotions::Facts;
+pub(crate) use relocations::Wish;
 
 /// Largest request body, in bytes.
 const BODY_LIMIT: usize = 256 * 1024;

@@ -8,7 +8,8 @@
 //! Invariants: one process looks at a time; a cell that does not answer keeps its last figures, and
 //! nobody else waits for it; a proposal that is made or taken back is in the audit log.
 //!
-//! Left out: acting. Nothing is moved from here; an operator asks for the relocation.
+//! Left out: moving. A proposal is followed by an operator, or by [`act`] where a policy says so; both
+//! ask for the same relocation.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use crate::bounds::in_time;
 use crate::placement::Question;
 use crate::reconcile::operator_text;
 
+pub(crate) mod act;
 pub(crate) mod hold;
 pub(crate) mod judge;
 

@@ -12,6 +12,7 @@ use waangu_tenancy::admin::UpgradeLimits;
 use waangu_tenancy::{CellAdminConfig, LoginSecret, ModulePackage};
 
 use crate::keys::KeyFiles;
+use crate::packages::Refused;
 
 /// The control plane's configuration.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub struct Config {
     /// Versions at hand that this environment may not receive yet; [`prepare`](crate::prepare) finds
     /// them.
     pub waiting: Vec<(ModuleId, String)>,
+    /// Packages at hand that can't be installed; [`prepare`](crate::prepare) finds them.
+    pub refused: Vec<Refused>,
     /// The world that an empty registry begins with.
     pub world: World,
     /// The operator's token, as SHA-256 in hex, and name.

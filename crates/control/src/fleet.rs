@@ -217,7 +217,7 @@ impl Conductor {
 }
 
 /// Begins a rollout of everything that is behind and not on its way yet.
-async fn begin_all(session: &mut Session) -> Result<(), Fault> {
+pub(crate) async fn begin_all(session: &mut Session) -> Result<(), Fault> {
     let tx = session.begin().await?;
     let modules = tx.list_modules_behind().await?;
     tx.commit().await?;

@@ -36,6 +36,7 @@ mod world;
 pub use admin::openapi;
 pub use config::{CellSecrets, Config, DirectoryConfig, RolloutLimits};
 pub use keys::{KEY_GRACE_SECONDS, KeyFiles};
+pub use packages::Refused;
 pub use placement::{Choice, Question, Verdict, Weighed, choose, weigh};
 pub use promotion::Known;
 pub use reconcile::plan::{Step, Wanted, WantedModule, lost, plan};

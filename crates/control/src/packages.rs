@@ -7,15 +7,24 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+use waangu_kernel::manifest::Manifest;
 use waangu_kernel::{Fault, ModuleId, fault};
-use waangu_registry::{StoredPackage, Tx};
+use waangu_registry::{Session, StoredPackage, Tx};
 use waangu_tenancy::{CellAdmin, ModulePackage};
+
+use crate::fleet;
+use crate::reconcile::Reconciler;
 
 /// Longest trial of a package. The registry's transaction waits meanwhile.
 const TRIAL: Duration = Duration::from_secs(40);
 
 /// How much of what stands in a package's way is told.
 const SHOWN: usize = 10;
+
+/// From one attempt at what was refused to the next.
+const AGAIN: Duration = Duration::from_secs(15);
 
 /// Packages that have been read; one never changes under its hash, apart from what says nothing about
 /// tables.
@@ -46,43 +55,171 @@ impl Packages {
     }
 }
 
-/// Installs the packages that this program was started with. One that is the beginning of what is
-/// installed comes from an older program, which is just being replaced: it changes nothing. One with new
-/// migrations is tried on one of the cells first.
+/// A package that can't be installed.
+#[derive(Debug, Clone)]
+pub struct Refused {
+    package: ModulePackage,
+    why: Arc<Fault>,
+    /// The hash of the package that it was tried beside.
+    installed: Option<String>,
+}
+
+impl Refused {
+    /// The package.
+    pub fn package(&self) -> &ModulePackage {
+        &self.package
+    }
+
+    /// Why it is refused.
+    pub fn why(&self) -> &Fault {
+        &self.why
+    }
+
+    /// Whether another attempt would end as the last one did.
+    fn stands(&self, installed: &[StoredPackage]) -> bool {
+        let of = |stored: &&StoredPackage| stored.module == *self.package.id();
+        let now = installed.iter().find(of).map(|stored| &stored.hash);
+        now == self.installed.as_ref() && self.why.code() != fault::PACKAGE_EARLY.code
+    }
+}
+
+/// Installs packages that this program was started with; returns those that are refused, whose modules
+/// keep the version that they have. One that is the beginning of what is installed comes from an older
+/// program, which is just being replaced: it changes nothing. One with new migrations is tried on one of
+/// the cells first.
 ///
 /// # Errors
-/// `package-rewritten` when one contradicts what is installed; `package-incompatible` and
-/// `package-early` when programs of the installed version could not go on beside it;
 /// `database-unavailable`.
 pub(crate) async fn install(
     tx: &Tx<'_>,
-    packages: &[ModulePackage],
-    cells: &[CellAdmin],
-) -> Result<(), Fault> {
+    packages: Vec<ModulePackage>,
+    cells: &[Arc<CellAdmin>],
+    environment: &str,
+) -> Result<Vec<Refused>, Fault> {
     let installed: HashMap<ModuleId, StoredPackage> = tx
         .lock_packages()
         .await?
         .into_iter()
         .map(|stored| (stored.module.clone(), stored))
         .collect();
+    let mut refused = Vec::new();
     for package in packages {
-        let module = package.id();
-        let before = installed.get(module).map(read).transpose()?;
-        let newer = match &before {
-            None => true,
-            Some(before) => check(package, before)?,
-        };
-        if let Some(before) = before.filter(|_| newer) {
-            check_together(tx, &before, package, cells).await?;
-        }
-        if newer {
-            tx.put_module(&package.manifest).await?;
-            tx.put_package(&write(package)?).await?;
-        } else {
-            tracing::warn!(%module, "an older package than the installed one was brought along");
+        let before = installed.get(package.id()).map(read).transpose()?;
+        match install_one(tx, before.as_ref(), &package, cells).await {
+            Ok(()) => {
+                let Manifest { id, version, .. } = &package.manifest;
+                tx.record_module_run(environment, id, version, None).await?;
+                tx.delete_refusal(&write(&package)?).await?;
+            }
+            Err(why) if is_refusal(&why) => {
+                let installed = installed.get(package.id());
+                let installed = installed.map(|stored| stored.hash.clone());
+                tell(tx, &package, &why).await?;
+                refused.push(Refused {
+                    package,
+                    why: Arc::new(why),
+                    installed,
+                });
+            }
+            Err(other) => return Err(other),
         }
     }
-    Ok(())
+    Ok(refused)
+}
+
+async fn install_one(
+    tx: &Tx<'_>,
+    before: Option<&ModulePackage>,
+    package: &ModulePackage,
+    cells: &[Arc<CellAdmin>],
+) -> Result<(), Fault> {
+    if let Some(before) = before {
+        if !check(package, before)? {
+            let module = package.id();
+            tracing::warn!(%module, "an older package than the installed one was brought along");
+            return Ok(());
+        }
+        check_together(tx, before, package, cells).await?;
+    }
+    tx.put_module(&package.manifest).await?;
+    tx.put_package(&write(package)?).await
+}
+
+/// Whether the package is at fault, not the platform.
+fn is_refusal(why: &Fault) -> bool {
+    let codes = [
+        fault::PACKAGE_REWRITTEN.code,
+        fault::PACKAGE_INCOMPATIBLE.code,
+        fault::PACKAGE_EARLY.code,
+        fault::MODULE_MANIFEST_INVALID.code,
+    ];
+    codes.contains(&why.code())
+}
+
+/// Says that a package is refused: to `fleet status` always, to log and audit if it is news.
+async fn tell(tx: &Tx<'_>, package: &ModulePackage, why: &Fault) -> Result<(), Fault> {
+    if !tx.put_refusal(&write(package)?, why).await? {
+        return Ok(());
+    }
+    let Manifest { id, version, .. } = &package.manifest;
+    let (code, reason) = (why.code(), why.detail());
+    tracing::error!(module = %id, version, code, "module {id} keeps its version: {reason}");
+    let detail = json!({ "module": id, "version": version, "code": code, "reason": reason });
+    tx.record_audit("control", "package.refuse", None, &detail)
+        .await
+}
+
+/// Tries refused packages again, until all are installed or `stop`: what stood in the way of one may be
+/// gone. With `auto`, what could be installed goes to all namespaces at once.
+pub(crate) async fn keep_trying(
+    reconciler: Arc<Reconciler>,
+    mut refused: Vec<Refused>,
+    (environment, auto): (String, bool),
+    stop: CancellationToken,
+) {
+    let cells: Vec<Arc<CellAdmin>> = reconciler.cells.values().map(Arc::clone).collect();
+    while !refused.is_empty() {
+        let slept = stop.run_until_cancelled(tokio::time::sleep(AGAIN)).await;
+        if slept.is_none() {
+            return;
+        }
+        let tried = async {
+            let mut session = reconciler.registry.session().await?;
+            let left = try_again(&mut session, &refused, &cells, &environment).await?;
+            if auto && left.len() < refused.len() {
+                fleet::begin_all(&mut session).await?;
+            }
+            Ok::<_, Fault>(left)
+        };
+        match tried.await {
+            Ok(left) => refused = left,
+            Err(fault) => tracing::warn!(cause = fault.operator_cause(), "packages: {fault}"),
+        }
+        reconciler.fleet.notify_one();
+    }
+}
+
+async fn try_again(
+    session: &mut Session,
+    refused: &[Refused],
+    cells: &[Arc<CellAdmin>],
+    environment: &str,
+) -> Result<Vec<Refused>, Fault> {
+    let tx = session.begin().await?;
+    let installed = tx.list_packages().await?;
+    let (mut left, due): (Vec<Refused>, Vec<Refused>) = refused
+        .iter()
+        .cloned()
+        .partition(|refused| refused.stands(&installed));
+    for refused in &left {
+        tell(&tx, &refused.package, &refused.why).await?;
+    }
+    if !due.is_empty() {
+        let due = due.into_iter().map(|refused| refused.package).collect();
+        left.extend(install(&tx, due, cells, environment).await?);
+    }
+    tx.commit().await?;
+    Ok(left)
 }
 
 /// Whether the package takes the place of the one before.
@@ -115,7 +252,7 @@ async fn check_together(
     tx: &Tx<'_>,
     before: &ModulePackage,
     package: &ModulePackage,
-    cells: &[CellAdmin],
+    cells: &[Arc<CellAdmin>],
 ) -> Result<(), Fault> {
     if package.fingerprint() == before.fingerprint() {
         return Ok(());
@@ -131,7 +268,6 @@ async fn check_together(
                 package.manifest.version, before.manifest.version
             )));
         }
-        return Ok(());
     }
     let trial = tokio::time::timeout(TRIAL, try_on_a_cell(before, package, cells)).await;
     let found = trial.unwrap_or_else(|_late| {
@@ -156,7 +292,7 @@ async fn check_together(
 async fn try_on_a_cell(
     before: &ModulePackage,
     package: &ModulePackage,
-    cells: &[CellAdmin],
+    cells: &[Arc<CellAdmin>],
 ) -> Result<Vec<String>, Fault> {
     let mut last = Ok(Vec::new());
     for cell in cells {

@@ -93,7 +93,8 @@ async fn run(reconciler: &Reconciler, session: &mut Session, repair: &Repair) ->
     let mut cells: Vec<_> = reconciler.cells.values().collect();
     cells.sort_by_key(|cell| cell.id().clone());
     let tx = session.begin().await?;
-    let modules = tx.list_modules().await?;
+    // Not of the newest alone: until its rollout is over, others are as they were made.
+    let modules = tx.list_manifests_in_use().await?;
     tx.commit().await?;
     let rules = Rules::new(modules.iter().map(|module| &module.manifest));
     let (mut findings, mut failures) = (Vec::new(), Vec::new());

@@ -17,6 +17,7 @@ use waangu_registry::{Registry, Tx};
 use waangu_tenancy::CellAdmin;
 
 use crate::advisor::Advisor;
+use crate::advisor::act::doer;
 use crate::circuits::Circuits;
 use crate::config::{CellSecrets, Config};
 use crate::fleet;
@@ -157,15 +158,14 @@ async fn admit_packages(tx: &Tx<'_>, config: &mut Config) -> Result<(), Fault> {
         });
     let cells = config.cells.iter();
     let cells: Vec<_> = cells
-        .map(|secrets| CellAdmin::new(secrets.admin.clone()))
+        .map(|secrets| Arc::new(CellAdmin::new(secrets.admin.clone())))
         .collect();
-    packages::install(tx, &admitted, &cells).await?;
-    for package in &admitted {
-        let Manifest { id, version, .. } = &package.manifest;
-        tx.record_module_run(&config.environment, id, version, None)
-            .await?;
-    }
+    config.refused = packages::install(tx, admitted.clone(), &cells, &config.environment).await?;
     config.packages = admitted;
+    config.packages.retain(|package| {
+        let mut refused = config.refused.iter();
+        !refused.any(|refused| refused.package().id() == package.id())
+    });
     for package in waiting {
         let Manifest { id, version, .. } = package.manifest;
         let environment = &config.environment;
@@ -226,18 +226,10 @@ pub async fn serve(
     tasks.spawn(keeper.run(stop.clone()));
     tasks.spawn(conductor.run(stop.clone()));
     tasks.spawn(advisor.run(stop.clone()));
+    tasks.spawn(doer::run(Arc::clone(&app), stop.clone()));
     let movers = Movers::new(Arc::clone(&reconciler), app.config.move_grace_seconds);
     tasks.spawn(movers.run(stop.clone()));
-    tasks.spawn(repair::watch(
-        Arc::clone(&reconciler),
-        app.config.repair_seconds,
-        stop.clone(),
-    ));
-    let most = stock::Most {
-        databases: app.config.stock_databases,
-        schemas: app.config.stock_schemas,
-    };
-    tasks.spawn(stock::keep(Arc::clone(&reconciler), most, stop.clone()));
+    keep_up(&tasks, &app, &stop);
     look_after(&tasks, &reconciler, &stop);
     tasks.close();
 
@@ -270,6 +262,27 @@ fn advisor(config: &Config, reconciler: &Reconciler, clock: &Arc<dyn Clock>) -> 
         config.environment.clone(),
         Arc::clone(clock),
     )
+}
+
+/// Lets drift be looked for, databases be kept ready, and refused packages be tried again.
+fn keep_up(tasks: &TaskTracker, app: &App, stop: &CancellationToken) {
+    let (config, reconciler) = (&app.config, &app.reconciler);
+    tasks.spawn(repair::watch(
+        Arc::clone(reconciler),
+        config.repair_seconds,
+        stop.clone(),
+    ));
+    let most = stock::Most {
+        databases: config.stock_databases,
+        schemas: config.stock_schemas,
+    };
+    tasks.spawn(stock::keep(Arc::clone(reconciler), most, stop.clone()));
+    tasks.spawn(packages::keep_trying(
+        Arc::clone(reconciler),
+        config.refused.clone(),
+        (config.environment.clone(), config.auto_rollout),
+        stop.clone(),
+    ));
 }
 
 /// Lets each cell's circuit be watched, and done what is done from time to time.

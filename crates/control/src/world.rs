@@ -7,13 +7,13 @@
 
 use waangu_api::world::{ApplyQuery, World, WorldChange, WorldDiff};
 use waangu_kernel::{Fault, fault};
-use waangu_registry::{Cell, Hold, Kind, Tx};
+use waangu_registry::{Cell, Hold, Kind, Policy, Scope, Tx};
 
 mod describe;
 mod diff;
 mod parse;
 
-pub(crate) use describe::{profile_spec, threshold_spec};
+pub(crate) use describe::{policy_spec, profile_spec, threshold_spec};
 pub(crate) use parse::{mfa, reports, retention_days, roles};
 
 use diff::{EXTRA, REMOVE};
@@ -47,6 +47,7 @@ pub(crate) async fn apply(
     let now = current(tx).await?;
     let mut changes = diff::diff(world, &now);
     check_references(world, &now)?;
+    check_scopes(&declared, world, &now)?;
     check_limits(tx, world).await?;
     check_homes(&changes, &cells)?;
     write(tx, &declared, &changes).await?;
@@ -89,6 +90,24 @@ fn check_references(world: &World, now: &World) -> Result<(), Fault> {
             return Err(fault::ENVIRONMENT_UNKNOWN
                 .fault(detail)
                 .field(format!("cells.{}.environment", cell.id)));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses policies about what is neither declared nor there: a misspelt one would hold nobody back.
+fn check_scopes(declared: &Declared, world: &World, now: &World) -> Result<(), Fault> {
+    for Policy { scope, .. } in &declared.policies {
+        let known = [world, now].into_iter().any(|world| match scope {
+            Scope::Global => true,
+            Scope::Region(id) => world.regions.iter().any(|known| known.id == id.as_str()),
+            Scope::Cell(id) => world.cells.iter().any(|known| known.id == id.as_str()),
+            Scope::Profile(id) => world.profiles.iter().any(|known| known.id == id.as_str()),
+        });
+        if !known {
+            return Err(fault::INVALID_FIELD
+                .fault(format!("there is no {scope}"))
+                .field(format!("advisor.{scope}.id")));
         }
     }
     Ok(())
@@ -180,9 +199,22 @@ async fn write(tx: &Tx<'_>, declared: &Declared, changes: &[WorldChange]) -> Res
             tx.put_cell(cell).await?;
         }
     }
+    write_advisor(tx, declared, concerned).await
+}
+
+async fn write_advisor(
+    tx: &Tx<'_>,
+    declared: &Declared,
+    concerned: impl Fn(Kind, &str) -> bool,
+) -> Result<(), Fault> {
     for threshold in &declared.thresholds {
         if concerned(Kind::Threshold, threshold.tier.as_str()) {
             tx.put_threshold(threshold).await?;
+        }
+    }
+    for policy in &declared.policies {
+        if concerned(Kind::Policy, &policy.scope.to_string()) {
+            tx.put_policy(policy).await?;
         }
     }
     Ok(())

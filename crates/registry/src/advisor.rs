@@ -144,6 +144,8 @@ pub struct AdviceOf {
     pub tier: Tier,
     /// Its cell.
     pub cell: CellId,
+    /// Its profile.
+    pub profile: Option<ProfileId>,
     /// The advice.
     pub advice: Advice,
 }
@@ -237,7 +239,7 @@ impl Tx<'_> {
         column(&self.one(sql, &[&seconds]).await?, "due")
     }
 
-    /// Ends a round, and forgets traffic of before `forget`, and what is of nobody any more.
+    /// Ends a round, and forgets traffic and acts of before `forget`, and what is of nobody any more.
     ///
     /// # Errors
     /// `database-unavailable`.
@@ -255,6 +257,8 @@ impl Tx<'_> {
                     where id = $1";
         self.execute(sql, &[&id, cost, &error]).await?;
         let sql = "delete from registry.tenant_traffic where hour < $1";
+        self.execute(sql, &[&forget]).await?;
+        let sql = "delete from registry.advisor_act where at < $1";
         self.execute(sql, &[&forget]).await?;
         for table in ["tenant_volume", "advice"] {
             let sql = format!(
@@ -443,6 +447,7 @@ impl Tx<'_> {
                         , t.slug
                         , t.tier as tier_now
                         , t.cell as cell_now
+                        , t.profile
                      from registry.advice a
                      join registry.tenant t on t.id = a.tenant_id and t.state <> 'deleted'
                     where $1::bigint is null or a.tenant_id = $1
@@ -457,6 +462,9 @@ impl Tx<'_> {
                     slug: parsed(row, "slug")?,
                     tier: parsed(row, "tier_now")?,
                     cell: parsed(row, "cell_now")?,
+                    profile: column::<Option<&str>>(row, "profile")?
+                        .map(str::parse)
+                        .transpose()?,
                     advice: advice_from(row)?,
                 })
             })

@@ -4,7 +4,7 @@
 //! Countries with residency rules, regions, cells, profiles, modules, tenants with their placement,
 //! activations, plans, entitlements, users with Argon2id hashes, roles, operations, wishes for new keys,
 //! module packages, which package stands where, rollouts, repairs, what tenants use and where they would
-//! be better off, and the audit log.
+//! be better off, what may follow from that by itself, and the audit log.
 //! ## What is not
 //! Private keys, passwords of database logins, business data.
 //!
@@ -28,8 +28,10 @@ mod migrate;
 mod operations;
 mod packages;
 mod places;
+mod policies;
 mod profiles;
 mod promotions;
+mod refusals;
 mod relocations;
 mod repairs;
 mod rollouts;
@@ -57,8 +59,10 @@ pub use migrate::SCHEMA_VERSION;
 pub use operations::{Operation, OperationEvent, OperationStatus, Progress};
 pub use packages::{Behind, Namespace, Standing, StoredPackage};
 pub use places::{Country, Region, StoredModule};
+pub use policies::{Act, Acted, NewAct, Policy, Scope};
 pub use profiles::{Mfa, Profile, Report};
 pub use promotions::{ModuleRun, Promotion};
+pub use refusals::PackageRefusal;
 pub use relocations::{
     Figures, Left, NewRelocation, Phase, Relocation, RelocationEvent, Standstill,
 };

@@ -13,6 +13,7 @@ const MIGRATIONS: &[(i32, &str)] = &[
     (3, include_str!("../migrations/0003_fleet.sql")),
     (4, include_str!("../migrations/0004_entitlements.sql")),
     (5, include_str!("../migrations/0005_key_rotation.sql")),
+    (6, include_str!("../migrations/0006_policy.sql")),
     (7, include_str!("../migrations/0007_advisor.sql")),
     (8, include_str!("../migrations/0008_relocation.sql")),
     (9, include_str!("../migrations/0009_quiet_births.sql")),

@@ -8,7 +8,9 @@
 use serde_json::Value;
 use waangu_kernel::{CellId, Fault, ModuleId, Placement, TenantId, Tier, fault};
 
+use crate::StoredModule;
 use crate::db::{Tx, column, internal, parsed};
+use crate::places::module_from;
 
 /// A package as it is stored.
 #[derive(Debug, Clone, PartialEq)]
@@ -254,6 +256,20 @@ impl Tx<'_> {
     pub async fn list_modules_behind(&self) -> Result<Vec<ModuleId>, Fault> {
         let rows = self.rows(ANY_BEHIND, &[]).await?;
         rows.iter().map(|row| parsed(row, "id")).collect()
+    }
+
+    /// The manifests of all packages that some namespace stands on, and of those that new ones get.
+    ///
+    /// # Errors
+    /// `database-unavailable`.
+    pub async fn list_manifests_in_use(&self) -> Result<Vec<StoredModule>, Fault> {
+        let sql = "select manifest from registry.module
+                    union
+                   select p.content -> 'manifest' from registry.package p
+                    where exists (select from registry.namespace n
+                                   where n.module = p.module and n.package_hash = p.hash)";
+        let rows = self.rows(sql, &[]).await?;
+        rows.iter().map(module_from).collect()
     }
 
     /// A module's namespaces that stand on another package than this one.

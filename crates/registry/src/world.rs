@@ -21,17 +21,20 @@ pub enum Kind {
     Cell,
     /// From how much use on a tier is proposed.
     Threshold,
+    /// What may follow from a proposal by itself.
+    Policy,
 }
 
 impl Kind {
     /// All kinds; what is named by another comes first.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Environment,
         Self::Region,
         Self::Country,
         Self::Profile,
         Self::Cell,
         Self::Threshold,
+        Self::Policy,
     ];
 
     /// The name for people.
@@ -43,6 +46,7 @@ impl Kind {
             Self::Profile => "profile",
             Self::Cell => "cell",
             Self::Threshold => "threshold",
+            Self::Policy => "policy",
         }
     }
 
@@ -74,7 +78,7 @@ impl Kind {
                     and (finished_at is null or clean_at is not null and cleaned_at is null)"
             }
             // Without it, the platform's default holds.
-            Self::Threshold => "select '', 0 where $1::text is null",
+            Self::Threshold | Self::Policy => "select '', 0 where $1::text is null",
         }
     }
 
@@ -89,6 +93,7 @@ impl Kind {
             Self::Profile => &["delete from registry.profile where id = $1"],
             Self::Cell => &["delete from registry.cell where id = $1"],
             Self::Threshold => &["delete from registry.threshold where tier = $1"],
+            Self::Policy => &["delete from registry.advisor_policy where scope = $1"],
         }
     }
 }

@@ -126,6 +126,7 @@ impl ControlFile {
             move_grace_seconds: self.move_grace_seconds,
             packages: read_packages(&self.packages)?,
             waiting: Vec::new(),
+            refused: Vec::new(),
             world: self.world,
             operator: (self.operator_token_sha256, "up".to_owned()),
             directory: DirectoryConfig {

@@ -13,21 +13,24 @@ use serde_json::json;
 use time::OffsetDateTime;
 use waangu_api::Problem;
 use waangu_api::advisor::{
-    AdviceView, AdvisorCost, AdvisorRoundView, AdvisorView, FigureView, TenantAdvice,
+    ActView, AdviceView, AdvisorCost, AdvisorRoundView, AdvisorView, FigureView, TenantAdvice,
 };
-use waangu_kernel::fault;
-use waangu_registry::{AdviceOf, AdviceState, AdvisorRound, Subject};
+use waangu_registry::{Acted, AdviceOf, AdviceState, AdvisorRound, Phase, Subject};
 
 use super::call::{Begun, Call, Change, reply, send};
 use super::tenants;
+use crate::advisor::act::{self, doer};
 use crate::advisor::judge::figures;
 use crate::advisor::{Known, cost, thresholds};
 use crate::reply::{Path, Refusal};
 use crate::server::App;
-use crate::world::threshold_spec;
+use crate::world::{policy_spec, threshold_spec};
 
 /// Most rows of advice that one answer is made of.
 const MOST: i64 = 1_000;
+
+/// How far back acts are shown, and how many.
+const ACTS: (time::Duration, usize) = (time::Duration::days(31), 20);
 
 /// What the advisor proposes, by what bounds, and what its last look cost.
 #[utoipa::path(get, path = "/advisor", operation_id = "advisor.get", tag = "advisor",
@@ -40,14 +43,18 @@ pub(super) async fn show(
     let tx = session.begin().await?;
     let given = tx.list_advice(None, MOST).await?;
     let more = i64::try_from(given.len()).is_ok_and(|count| count == MOST);
+    let now = app.clock.now();
+    let facts = doer::facts(&tx, &given, now).await?;
+    let acts = tx.list_acts(now - ACTS.0).await?;
     let mut seen = HashSet::new();
     let items = given
         .into_iter()
         .filter(|given| given.advice.state != AdviceState::Rising)
         .filter(|given| seen.insert(given.advice.tenant))
-        .map(view);
+        .map(|given| view(given, &facts, now));
     Ok(Json(AdvisorView {
-        policy: "propose".to_owned(),
+        policy: facts.global().act.as_str().to_owned(),
+        policies: facts.policies().iter().map(policy_spec).collect(),
         items: items.collect(),
         more,
         thresholds: thresholds(&tx)
@@ -56,6 +63,7 @@ pub(super) async fn show(
             .map(threshold_spec)
             .collect(),
         round: tx.get_advisor_round().await?.map(round),
+        acts: acts.into_iter().take(ACTS.1).map(acted).collect(),
     }))
 }
 
@@ -95,11 +103,11 @@ pub(super) async fn tenant(
     let mut session = app.registry.session().await?;
     let tx = session.begin().await?;
     let tenant = tx.get_tenant(&slug).await?;
-    let now = OffsetDateTime::from_unix_timestamp(app.clock.unix_seconds())
-        .map_err(|error| fault::INTERNAL.fault("the clock is off").cause(error))?;
+    let now = app.clock.now();
     let known = Known::read(&tx, now, Some(tenant.id)).await?;
     let subject = tx.list_subjects(Some(tenant.id), 0, 1).await?.pop();
     let advice = tx.list_advice(Some(tenant.id), MOST).await?;
+    let facts = doer::facts(&tx, &advice, now).await?;
     Ok(Json(TenantAdvice {
         tenant: slug.to_string(),
         tier: tenant.placement.tier.to_string(),
@@ -109,7 +117,10 @@ pub(super) async fn tenant(
             .and_then(|it| it.volume)
             .map(|it| it.measured_at),
         figures: subject.map(|it| bounds(&known, &it)).unwrap_or_default(),
-        items: advice.into_iter().map(view).collect(),
+        items: advice
+            .into_iter()
+            .map(|given| view(given, &facts, now))
+            .collect(),
     }))
 }
 
@@ -131,12 +142,31 @@ fn bounds(known: &Known, subject: &Subject) -> Vec<FigureView> {
         .collect()
 }
 
-fn view(given: AdviceOf) -> AdviceView {
+fn acted(act: Acted) -> ActView {
+    ActView {
+        at: act.at,
+        tenant: act.slug.to_string(),
+        tier: act.tier.to_string(),
+        cell: act.cell.into(),
+        criteria: act.criteria,
+        policies: act.policies.iter().map(ToString::to_string).collect(),
+        outcome: act
+            .relocation
+            .map_or("refused", |(_, phase): (_, Phase)| phase.as_str())
+            .to_owned(),
+        relocation: act.relocation.map(|(id, _)| id.to_string()),
+        error: act.error,
+    }
+}
+
+fn view(given: AdviceOf, facts: &act::Facts, now: OffsetDateTime) -> AdviceView {
+    let held = facts.decide(&given, now).err();
     let AdviceOf {
         slug,
         tier,
         cell,
         advice,
+        profile: _,
     } = given;
     AdviceView {
         tenant: slug.to_string(),
@@ -150,6 +180,7 @@ fn view(given: AdviceOf) -> AdviceView {
         evidence: advice.evidence,
         reasons: advice.reasons,
         seen_at: advice.seen_at,
+        held,
     }
 }
 

@@ -9,7 +9,9 @@ use axum::extract::State;
 use axum::response::sse::{Event, Sse};
 use futures_util::stream::Stream;
 use waangu_api::Problem;
-use waangu_api::fleet::{CircuitView, FailingTenantView, FleetView, StandingView, TenantCountView};
+use waangu_api::fleet::{
+    CircuitView, FailingTenantView, FleetView, RefusedPackageView, StandingView, TenantCountView,
+};
 use waangu_kernel::Fault;
 use waangu_registry::{Cell, Tx};
 
@@ -82,6 +84,7 @@ async fn look(app: &App) -> Result<FleetView, Fault> {
             Some(repair) => Some(repairs::view(&tx, repair).await?),
             None => None,
         },
+        refused: refused(&tx).await?,
     })
 }
 
@@ -116,6 +119,18 @@ async fn standing(tx: &Tx<'_>) -> Result<Vec<StandingView>, Fault> {
         namespaces: standing.namespaces,
     };
     Ok(counts.into_iter().map(view).collect())
+}
+
+async fn refused(tx: &Tx<'_>) -> Result<Vec<RefusedPackageView>, Fault> {
+    let found = tx.list_refusals().await?;
+    let view = |refusal: waangu_registry::PackageRefusal| RefusedPackageView {
+        module: refusal.module.to_string(),
+        version: refusal.version,
+        code: refusal.code,
+        reason: refusal.reason,
+        since: refusal.since,
+    };
+    Ok(found.into_iter().map(view).collect())
 }
 
 fn circuit(cell: &Cell, outage: Option<&Outage>) -> CircuitView {

@@ -27,7 +27,7 @@ use crate::server::App;
 pub(super) mod checks;
 pub(super) mod target;
 
-use target::Wish;
+pub(crate) use target::Wish;
 
 /// Moves in a list.
 const LIST: i64 = 50;

@@ -1,11 +1,11 @@
 //! From the registry's types to what somebody would declare.
 
 use waangu_api::world::{
-    CellSpec, CountrySpec, EnvironmentSpec, ProfileSpec, RegionSpec, ReportSpec, ThresholdSpec,
-    WORLD_VERSION, World,
+    CellSpec, CountrySpec, EnvironmentSpec, PolicySpec, ProfileSpec, RegionSpec, ReportSpec,
+    ThresholdSpec, WORLD_VERSION, World,
 };
 use waangu_kernel::Fault;
-use waangu_registry::{Cell, Profile, Report, Threshold, Tx};
+use waangu_registry::{Cell, Policy, Profile, Report, Threshold, Tx};
 
 /// All of it.
 pub(crate) async fn world(tx: &Tx<'_>) -> Result<World, Fault> {
@@ -48,6 +48,7 @@ pub(crate) async fn world(tx: &Tx<'_>) -> Result<World, Fault> {
             .into_iter()
             .map(threshold_spec)
             .collect(),
+        advisor: tx.list_policies().await?.iter().map(policy_spec).collect(),
     })
 }
 
@@ -80,6 +81,19 @@ pub(crate) fn threshold_spec(threshold: Threshold) -> ThresholdSpec {
         window_hours: threshold.window_hours,
         hold_minutes: threshold.hold_minutes,
         release_percent: threshold.release_percent,
+    }
+}
+
+/// A policy.
+pub(crate) fn policy_spec(policy: &Policy) -> PolicySpec {
+    PolicySpec {
+        id: policy.scope.to_string(),
+        act: policy.act.as_str().to_owned(),
+        from_hour: policy.from_hour,
+        until_hour: policy.until_hour,
+        most_per_day: policy.most_per_day,
+        most_at_once: policy.most_at_once,
+        quiet_hours: policy.quiet_hours,
     }
 }
 

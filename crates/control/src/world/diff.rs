@@ -65,6 +65,11 @@ pub(super) fn diff(declared: &World, now: &World) -> Vec<WorldChange> {
             entries(&declared.thresholds, "id"),
             entries(&now.thresholds, "id"),
         ),
+        (
+            Kind::Policy,
+            entries(&declared.advisor, "id"),
+            entries(&now.advisor, "id"),
+        ),
     ];
     for (kind, declared, now) in both {
         compare(kind, &declared, &now, &mut changes);

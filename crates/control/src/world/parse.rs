@@ -4,10 +4,11 @@
 use std::collections::BTreeSet;
 
 use waangu_api::world::{
-    CellSpec, CountrySpec, ProfileSpec, RegionSpec, ReportSpec, ThresholdSpec, WORLD_VERSION, World,
+    CellSpec, CountrySpec, PolicySpec, ProfileSpec, RegionSpec, ReportSpec, ThresholdSpec,
+    WORLD_VERSION, World,
 };
 use waangu_kernel::{Fault, RoleName, Sla, Tier, fault};
-use waangu_registry::{Cell, CellState, Country, Mfa, Profile, Region, Report, Threshold};
+use waangu_registry::{Cell, CellState, Country, Mfa, Policy, Profile, Region, Report, Threshold};
 
 /// Who may run a region.
 const PROVIDERS: [&str; 4] = ["aws", "azure", "hetzner", "dc"];
@@ -24,6 +25,7 @@ pub(crate) struct Declared {
     pub(crate) profiles: Vec<Profile>,
     pub(crate) cells: Vec<Cell>,
     pub(crate) thresholds: Vec<Threshold>,
+    pub(crate) policies: Vec<Policy>,
 }
 
 impl Declared {
@@ -54,6 +56,7 @@ impl Declared {
                 |spec| cell(spec, environment, now),
             )?,
             thresholds: all("thresholds", &world.thresholds, |t| &t.id, threshold)?,
+            policies: all("advisor", &world.advisor, |p| &p.id, policy)?,
         })
     }
 }
@@ -94,7 +97,8 @@ fn check_unique(world: &World) -> Result<(), Fault> {
     twice("countries", world.countries.iter().map(|c| &c.code))?;
     twice("profiles", world.profiles.iter().map(|p| &p.id))?;
     twice("cells", world.cells.iter().map(|c| &c.id))?;
-    twice("thresholds", world.thresholds.iter().map(|t| &t.id))
+    twice("thresholds", world.thresholds.iter().map(|t| &t.id))?;
+    twice("advisor", world.advisor.iter().map(|p| &p.id))
 }
 
 fn region(spec: &RegionSpec) -> Result<Region, Fault> {
@@ -213,6 +217,18 @@ fn threshold(spec: &ThresholdSpec) -> Result<Threshold, Fault> {
         window_hours: between(spec.window_hours, 1, 720, "window_hours")?,
         hold_minutes: between(spec.hold_minutes, 0, 43_200, "hold_minutes")?,
         release_percent: between(spec.release_percent, 1, 100, "release_percent")?,
+    })
+}
+
+fn policy(spec: &PolicySpec) -> Result<Policy, Fault> {
+    Ok(Policy {
+        scope: named(&spec.id, "id")?,
+        act: named(&spec.act, "act")?,
+        from_hour: between(spec.from_hour, 0, 23, "from_hour")?,
+        until_hour: between(spec.until_hour, 0, 23, "until_hour")?,
+        most_per_day: between(spec.most_per_day, 1, 1_000, "most_per_day")?,
+        most_at_once: between(spec.most_at_once, 1, 20, "most_at_once")?,
+        quiet_hours: between(spec.quiet_hours, 1, 720, "quiet_hours")?,
     })
 }
 

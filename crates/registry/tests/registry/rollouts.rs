@@ -96,6 +96,35 @@ async fn what_is_behind_is_known_without_asking_tenants() {
     assert!(tx.list_modules_behind().await.unwrap().is_empty());
 }
 
+/// A tenant that still stands on the last version, and has a table that the next one drops, would be
+/// judged, and mended, by rules that were never its own.
+#[tokio::test]
+async fn rules_of_all_that_stands_are_known() {
+    let control = world().await;
+    let mut session = session(&control).await;
+    let tx = session.begin().await.unwrap();
+    let newest = tx.list_modules().await.unwrap().remove(0).manifest;
+    assert_eq!(newest.id, stock());
+    let mut older = newest.clone();
+    older.append_only = vec!["journal".to_owned()];
+    let mut first = package("aa", 1);
+    first.content = json!({ "manifest": older });
+    tx.put_package(&first).await.unwrap();
+    let mut second = package("bb", 2);
+    second.content = json!({ "manifest": newest });
+    tx.put_package(&second).await.unwrap();
+    let lists = async || {
+        let found = tx.list_manifests_in_use().await.unwrap().into_iter();
+        let lists = found.map(|stored| stored.manifest.append_only.join(","));
+        let mut lists: Vec<String> = lists.collect();
+        lists.sort();
+        lists
+    };
+    assert_eq!(lists().await, [""], "nothing stands on the first one");
+    settle(&tx, &new_tenant("behind")).await;
+    assert_eq!(lists().await, ["", "journal"]);
+}
+
 /// Two workers in one schema, or a worker and somebody who removes the tenant, would leave half of each
 /// one's work behind.
 #[tokio::test]

@@ -8,7 +8,7 @@
 //! tenant); what a changed function or trigger does; what new values mean to an old program. The
 //! previous release's own contract suite on the new tables tells more (`waangu_testkit::contract`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use deadpool_postgres::Transaction;
@@ -37,7 +37,8 @@ type Facts = BTreeMap<(String, String), Fact>;
 
 impl CellAdmin {
     /// What programs of `before` could not do any more on the tables of `after`, for people; empty, if
-    /// nothing. `after` continues `before`.
+    /// nothing. `after` continues `before`. One that removes what is old may not change which tables
+    /// only grow; the rest is its author's word.
     ///
     /// # Errors
     /// `module-manifest-invalid` when a migration of `after` fails even without rows;
@@ -68,17 +69,36 @@ impl CellAdmin {
         let new = facts(&tx, &schema).await?;
         tx.rollback().await.map_err(from_driver)?;
         let mut found = compare(&old, &new, &after.manifest.widened);
-        let grow: BTreeSet<&String> = before.manifest.append_only.iter().collect();
-        for table in &after.manifest.append_only {
-            let known = old.contains_key(&("relation".to_owned(), table.clone()));
-            if known && !grow.contains(table) {
-                found.push(format!(
-                    "rows of {table} could not be changed or deleted any more"
-                ));
-            }
+        if after.manifest.contract {
+            found.clear();
         }
+        let lists = [before, after].map(|package| package.manifest.append_only.as_slice());
+        found.extend(regrown(lists, &old, &new));
         Ok(found)
     }
+}
+
+/// Tables that would only grow from now on, or not any more. That is for ever, also in a release that
+/// removes what is old: the rights of all namespaces are compared with one list of such tables, and so are
+/// those that each version's programs find.
+fn regrown([before, after]: [&[String]; 2], old: &Facts, new: &Facts) -> Vec<String> {
+    let stands =
+        |facts: &Facts, table: &String| facts.contains_key(&("relation".to_owned(), table.clone()));
+    let stays = |table: &&String| stands(old, table) && stands(new, table);
+    let only = |these: &'_ [String], those: &[String]| -> Vec<String> {
+        let these = these.iter().filter(stays);
+        these
+            .filter(|table| !those.contains(table))
+            .cloned()
+            .collect()
+    };
+    let grow = only(after, before)
+        .into_iter()
+        .map(|table| format!("rows of {table} could not be changed or deleted any more"));
+    let shrink = only(before, after)
+        .into_iter()
+        .map(|table| format!("rows of {table} could be changed and deleted from now on"));
+    grow.chain(shrink).collect()
 }
 
 /// What the server could not do just now is no fault of the migration.

@@ -160,6 +160,35 @@ async fn what_takes_away_or_narrows_is_named() {
     );
 }
 
+/// A release may take away what nobody uses any more. But tenants of both versions, and both versions'
+/// programs, are held to one list of tables that only grow: a change of it would shut out one of them.
+#[tokio::test]
+async fn what_only_grows_is_so_for_ever() {
+    let home = Home::bare(Tier::Shared).await;
+    let trial = async |before: &[&str], after: &[&str], sql: &str| {
+        let before = package("stock", before, &[FIRST]);
+        let mut after = next(after, sql);
+        after.manifest.contract = true;
+        let admin = &home.cell.admin;
+        admin.incompatibilities(&before, &after).await.unwrap()
+    };
+    let none = Vec::<String>::new();
+    let drop = "alter table product drop column note cascade";
+    assert_eq!(trial(&["movement"], &["movement"], drop).await, none);
+    let gone = "drop table movement";
+    assert_eq!(trial(&["movement"], &[], gone).await, none);
+    let found = trial(&[], &["movement"], drop).await;
+    assert!(
+        found[0].starts_with("rows of movement could not be changed"),
+        "{found:?}"
+    );
+    let found = trial(&["movement"], &[], drop).await;
+    assert!(
+        found[0].starts_with("rows of movement could be changed"),
+        "{found:?}"
+    );
+}
+
 /// An author who has made a list of values longer must be able to say so; a migration that can't run
 /// at all must be refused before ten thousand tenants have tried it; and nothing of a trial may stay.
 #[tokio::test]

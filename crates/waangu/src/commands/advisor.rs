@@ -6,7 +6,9 @@ use http::Method;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 use waangu_api::Client;
-use waangu_api::advisor::{AdviceView, AdvisorRoundView, AdvisorView, FigureView, TenantAdvice};
+use waangu_api::advisor::{
+    ActView, AdviceView, AdvisorRoundView, AdvisorView, FigureView, TenantAdvice,
+};
 
 use super::{admin, segment};
 use crate::cli::{AdvisorOptions, Global};
@@ -56,6 +58,18 @@ fn all(global: &Global, view: &AdvisorView) -> Result<(), Failure> {
     match &view.round {
         Some(round) => talk(&told(round)),
         None => talk("nothing was measured yet; --look does it now"),
+    }
+    let by_itself = view.policies.iter().any(|policy| policy.act == "move");
+    let left = if by_itself {
+        "whom a policy lets it, the advisor moves by itself"
+    } else {
+        "nothing is moved by itself"
+    };
+    talk(&format!(
+        "{left}; to follow a proposal: `waangu tenant move SLUG --to TIER`"
+    ));
+    for act in &view.acts {
+        talk(&acted(act));
     }
     if view.more {
         talk("there is more than is shown");
@@ -111,8 +125,29 @@ fn proposal(advice: &AdviceView) -> Vec<String> {
         format!("{} {cell}", advice.tier),
         advice.criteria.join(", "),
         advice.evidence.join("\n"),
-        format!("{} since {}", advice.state, advice.since),
+        match &advice.held {
+            Some(held) => format!("{} since {}\n{held}", advice.state, advice.since),
+            None => format!("{} since {}, to be moved", advice.state, advice.since),
+        },
     ]
+}
+
+/// What the advisor has done by itself.
+fn acted(act: &ActView) -> String {
+    let mut text = format!(
+        "{}: {} to {} on {} by {}: {}",
+        act.at,
+        act.tenant,
+        act.tier,
+        act.cell,
+        act.criteria.join(", "),
+        act.outcome
+    );
+    if let Some(error) = &act.error {
+        text.push_str(": ");
+        text.push_str(error);
+    }
+    text
 }
 
 /// The command that does what is proposed.
@@ -148,8 +183,5 @@ fn told(round: &AdvisorRoundView) -> String {
         text.push_str("; not measured: ");
         text.push_str(error);
     }
-    text.push_str(
-        "\nnothing is moved by itself: follow a proposal with `waangu tenant move SLUG --to TIER`",
-    );
     text
 }

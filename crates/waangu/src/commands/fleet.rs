@@ -247,6 +247,13 @@ fn status(global: &Global, fleet: &FleetView) -> Result<(), Failure> {
     if !fleet.rollouts.is_empty() {
         line(&table(&HEADER, fleet.rollouts.iter().map(row).collect()))?;
     }
+    if !fleet.refused.is_empty() {
+        let rows = fleet.refused.iter().map(|refused| {
+            let told = format!("{}: {}", refused.code, refused.reason);
+            vec![refused.module.clone(), refused.version.clone(), told]
+        });
+        line(&table(&["refused", "version", "because"], rows.collect()))?;
+    }
     if !fleet.failing.is_empty() {
         let rows = fleet.failing.iter().map(|tenant| {
             let attempts = tenant.attempts.to_string();

@@ -148,7 +148,16 @@ fn size(bytes: i64) -> String {
     }
 }
 
-const HEADER: [&str; 7] = ["move", "tenant", "from", "to", "phase", "rows", "pause"];
+const HEADER: [&str; 8] = [
+    "move",
+    "tenant",
+    "from",
+    "to",
+    "phase",
+    "rows",
+    "pause",
+    "wanted by",
+];
 
 fn row(moved: &RelocationView) -> Vec<String> {
     let place = |place: &waangu_api::relocation::PlaceView| {
@@ -165,6 +174,10 @@ fn row(moved: &RelocationView) -> Vec<String> {
             .pause_ms
             .map(|pause| format!("{pause:.0} ms"))
             .unwrap_or_default(),
+        match &moved.why {
+            Some(why) => format!("{}\n{why}", moved.actor),
+            None => moved.actor.clone(),
+        },
     ]
 }
 

@@ -27,7 +27,7 @@ pub(super) async fn run(global: &Global) -> Result<(), Failure> {
     let ready = ready(global)?;
     let registry = Registry::new(&ready.control_dsn, 1)?;
     let mut session = registry.session().await?;
-    let modules = session.begin().await?.list_modules().await?;
+    let modules = session.begin().await?.list_manifests_in_use().await?;
     let rules = Rules::new(modules.iter().map(|module| &module.manifest));
     let mut lines = Vec::new();
     for cell in &ready.cells {

@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 
 use crate::support::{Folder, Platform, Shop, until};
 
+mod acting;
+
 /// Products of the busy tenant: as many rows, and as many requests.
 const PRODUCTS: usize = 300;
 

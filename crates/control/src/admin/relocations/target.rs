@@ -20,7 +20,7 @@ const PAUSE: i32 = 500;
 
 /// What was asked for, parsed.
 #[derive(Debug)]
-pub(in crate::admin) struct Wish {
+pub(crate) struct Wish {
     pub(in crate::admin) tier: Option<Tier>,
     pub(in crate::admin) cell: Option<CellId>,
     region: Option<RegionId>,
@@ -62,7 +62,15 @@ impl Wish {
     pub(in crate::admin) fn away(why: String) -> Self {
         Self {
             tier: None,
-            cell: None,
+            ..Self::to(Tier::Shared, None, why)
+        }
+    }
+
+    /// A move to a tier, on this cell or whichever is best.
+    pub(crate) fn to(tier: Tier, cell: Option<CellId>, why: String) -> Self {
+        Self {
+            tier: Some(tier),
+            cell,
             region: None,
             back: false,
             max_pause_ms: PAUSE,
@@ -72,7 +80,7 @@ impl Wish {
     }
 
     /// Chooses the place and keeps it free until the transaction ends. The tenant is locked.
-    pub(in crate::admin) async fn choose(
+    pub(crate) async fn choose(
         mut self,
         app: &App,
         tx: &Tx<'_>,
