@@ -60,7 +60,7 @@ pub use places::{Country, Region, StoredModule};
 pub use profiles::{Mfa, Profile, Report};
 pub use promotions::{ModuleRun, Promotion};
 pub use relocations::{
-    Figures, Left, NewRelocation, Phase, Relocation, RelocationEvent, Standstill,
+    Figures, Left, NewRelocation, Phase, Relocation, RelocationEvent, Standstill, WantedWay,
 };
 pub use repairs::{Finding, Repair, WantedNamespace, WantedPlace};
 pub use rollouts::{
