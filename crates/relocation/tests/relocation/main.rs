@@ -4,6 +4,7 @@
 //! own. Moves wait for transactions of the whole server, so tests that hold some open use their own.
 
 mod back;
+mod cold;
 mod crashes;
 mod kills;
 mod model;
