@@ -113,6 +113,24 @@ pub struct RelocationView {
     /// When that was removed.
     #[serde(with = "time::serde::rfc3339::option")]
     pub cleaned_at: Option<OffsetDateTime>,
+    /// Whether the rows were at the new place still, so that none is copied; of a dry run, whether they are.
+    #[serde(default)]
+    pub adopted: bool,
+    /// What `back` would be, while what was left at the old place is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub way_back: Option<WayBackView>,
+}
+
+/// The way back from a move.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WayBackView {
+    /// `changes` when what has changed since would be brought, `copy` when all rows would.
+    pub brings: String,
+    /// Bytes of the new place's log that are held back for it, as last seen.
+    pub held_bytes: Option<i64>,
+    /// Until when.
+    #[serde(with = "time::serde::rfc3339")]
+    pub until: OffsetDateTime,
 }
 
 /// One thing that was looked at before a move.

@@ -40,7 +40,25 @@ pub(crate) async fn ask(
     target: Target<'_>,
     key: &str,
 ) -> Result<String, ClientError> {
-    let wish = json!({ "tier": target.tier, "cell": target.cell });
+    send(
+        client,
+        slug,
+        json!({ "tier": target.tier, "cell": target.cell }),
+        key,
+    )
+    .await
+}
+
+/// Asks for the last move to be taken back.
+pub(crate) async fn ask_back(
+    client: &Client,
+    slug: &str,
+    key: &str,
+) -> Result<String, ClientError> {
+    send(client, slug, json!({ "back": true }), key).await
+}
+
+async fn send(client: &Client, slug: &str, wish: Value, key: &str) -> Result<String, ClientError> {
     let path = format!("/tenants/{slug}/relocations");
     let view: Value = client
         .send_json(Method::POST, &path, &wish, Some(key))

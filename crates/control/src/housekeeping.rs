@@ -14,7 +14,7 @@ use waangu_registry::Registry;
 use waangu_tenancy::CellAdmin;
 
 use crate::bounds::in_time;
-use crate::relocation::clean;
+use crate::relocation::{clean, ways};
 
 /// Pause between two rounds.
 const ROUND: Duration = Duration::from_secs(15);
@@ -56,6 +56,8 @@ async fn keep(registry: &Registry, cell: &CellAdmin) {
     };
     let retired = in_time(VISIT, retire_buckets(registry, cell)).await;
     leave("empty buckets stay", retired);
+    let kept = in_time(VISIT, ways::keep(registry, cell)).await;
+    leave("ways back stay", kept);
     let swept = in_time(VISIT, clean::sweep_cell(registry, cell)).await;
     leave("debris of moves stays", swept);
     let emptied = in_time(VISIT, clean::empty_places(registry, cell)).await;

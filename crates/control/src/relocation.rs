@@ -28,8 +28,9 @@ pub(crate) mod clean;
 mod drive;
 mod order;
 mod ride;
+pub(crate) mod ways;
 
-pub(crate) use order::tables;
+pub(crate) use order::{Moved, request, tables};
 
 /// Pause between two looks for a move: so long nobody may serve a tenant whose worker was killed.
 const LOOK: Duration = Duration::from_millis(200);

@@ -64,7 +64,7 @@ pub use profiles::{Mfa, Profile, Report};
 pub use promotions::{ModuleRun, Promotion};
 pub use refusals::PackageRefusal;
 pub use relocations::{
-    Figures, Left, NewRelocation, Phase, Relocation, RelocationEvent, Standstill,
+    Figures, Left, NewRelocation, Phase, Relocation, RelocationEvent, Standstill, WantedWay,
 };
 pub use repairs::{Finding, Repair, WantedNamespace, WantedPlace};
 pub use rollouts::{

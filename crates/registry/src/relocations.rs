@@ -20,9 +20,11 @@ use waangu_kernel::{
 
 use crate::db::{Tx, column, internal, parsed};
 
+mod back;
 mod claim;
 mod left;
 
+pub use back::WantedWay;
 pub use claim::Standstill;
 pub use left::Left;
 
@@ -161,6 +163,12 @@ pub struct Relocation {
     pub clean_at: Option<OffsetDateTime>,
     /// When it was.
     pub cleaned_at: Option<OffsetDateTime>,
+    /// Whether a move back would have to copy nothing.
+    pub way_back: bool,
+    /// Bytes of the new place's log that this holds back, as last seen.
+    pub held_bytes: Option<i64>,
+    /// Whether the rows were at the new place still, so that none was copied.
+    pub adopted: bool,
 }
 
 /// A move to be made.
@@ -553,5 +561,8 @@ fn relocation_from(row: &Row) -> Result<Relocation, Fault> {
         finished_at: column(row, "finished_at")?,
         clean_at: column(row, "clean_at")?,
         cleaned_at: column(row, "cleaned_at")?,
+        way_back: column(row, "way_back")?,
+        held_bytes: column(row, "held_bytes")?,
+        adopted: column(row, "adopted")?,
     })
 }

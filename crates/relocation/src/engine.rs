@@ -38,9 +38,12 @@ mod cutover;
 mod follow;
 mod leave;
 mod observe;
+mod reverse;
 mod statements;
 mod undo;
 
+pub(crate) use reverse::WARM;
+pub use reverse::{Outlook, look_back};
 pub use undo::undo;
 
 /// The name that slots and publications begin with.
@@ -60,6 +63,8 @@ pub struct Options {
     pub rate: Option<u64>,
     /// Bytes of the source's log that the move may hold back.
     pub max_held: i64,
+    /// Whether a slot at the new place shall make a move back one without a copy.
+    pub way_back: bool,
     /// Which protections are on.
     pub safety: Safety,
 }
@@ -71,6 +76,7 @@ impl Default for Options {
             attempts: 8,
             rate: None,
             max_held: 4 << 30,
+            way_back: false,
             safety: Safety::Full,
         }
     }
@@ -159,6 +165,7 @@ impl Relocation {
         laps.end("place");
         let writer = prepared(target, tenant).await?;
         keep_place(&writer, tenant).await?;
+        reverse::forget_outdated(&writer, &request).await?;
         laps.end("sessions");
         let modules: Vec<&ModuleId> = request.packages.iter().map(ModulePackage::id).collect();
         let tables = tables((&reader, source), (&writer, target), tenant, &modules).await?;
@@ -204,9 +211,15 @@ impl Relocation {
         let token = self.stop.clone();
         let done = match step {
             Step::Copy => stop::unless(&token, self.copy()).await,
+            Step::Adopt => self.adopt().await,
             Step::CutOver => {
                 self.watch = None;
-                self.cut_over().await
+                match self.cut_over().await {
+                    Err(error) if self.is_from_kept_rows() => {
+                        Err(self.give_up_kept_rows(error).await)
+                    }
+                    done => done,
+                }
             }
             Step::Open => {
                 self.laps.end("switch");
@@ -276,7 +289,8 @@ impl Relocation {
         if !state::may_abort(&self.observe().await?) {
             return Err(Error::Refused("it is behind the commit point".to_owned()));
         }
-        self.finish().await?;
+        self.forget_kept_rows().await?;
+        self.forget_and_drop(None).await?;
         let (tenant, placement) = (self.request.tenant, &self.request.target.placement);
         if placement.tier == Tier::Shared {
             let clear = self.clear_sql();
@@ -328,26 +342,44 @@ impl Relocation {
             Some(row) => row.try_get(0)?,
             None => "active".to_owned(),
         };
-        let sql = "insert into waangu.home (tenant_id, state, epoch) values ($1, $2, $3)
+        // What the tenant writes here comes behind this position, what the move has written before.
+        let sql = "with home as (
+                       insert into waangu.home (tenant_id, state, epoch) values ($1, $2, $3)
+                       on conflict (tenant_id) do update
+                       set state = excluded.state
+                         , epoch = excluded.epoch
+                       where waangu.home.epoch < excluded.epoch
+                       returning tenant_id
+                   )
+                   insert into waangu_relocation.opened (tenant_id, attempt, lsn)
+                   select tenant_id, $4, pg_current_wal_insert_lsn() from home
                    on conflict (tenant_id) do update
-                   set state = excluded.state
-                     , epoch = excluded.epoch
-                   where waangu.home.epoch < excluded.epoch";
+                   set attempt = excluded.attempt
+                     , lsn = excluded.lsn";
         self.writer
-            .execute(sql, &[&tenant.number(), &state, &after])
+            .execute(sql, &[&tenant.number(), &state, &after, &self.attempt])
             .await?;
         self.teller.phase(Phase::Open);
         Ok(())
     }
 
-    /// Forgets the note first, so that nobody resumes on a slot that is about to go.
+    /// Leaves the tenant at its new place with nothing of the move but the way back.
     async fn finish(&mut self) -> Result<(), Error> {
+        let kept = self.keep_way_back().await?;
+        self.forget_and_drop(kept.as_deref()).await
+    }
+
+    /// Forgets the note first, so that nobody resumes on a slot that is about to go.
+    async fn forget_and_drop(&mut self, kept: Option<&str>) -> Result<(), Error> {
         let tenant = self.request.tenant;
-        let sql = "delete from waangu_relocation.progress where tenant_id = $1";
+        let sql = "with opened as (delete from waangu_relocation.opened where tenant_id = $1)
+                   delete from waangu_relocation.progress where tenant_id = $1";
         self.writer.execute(sql, &[&tenant.number()]).await?;
         self.reading = None;
         self.laps.end("note");
-        drop_remains(&self.reader, tenant).await?;
+        for end in [&self.reader, &self.writer] {
+            drop_remains(end, tenant, kept).await?;
+        }
         self.laps.end("slot");
         let sql = "delete from waangu_relocation.fence where tenant_id = $1";
         self.reader.execute(sql, &[&tenant.number()]).await?;

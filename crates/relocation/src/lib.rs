@@ -12,7 +12,7 @@
 //!   that applies it;
 //! - only the holder of the claim, a lock of the session that also freezes and fences, can fence.
 //!
-//! Left out: the registry, why a tenant moves, and a way back other than another move.
+//! Left out: the registry, and why a tenant moves.
 
 pub mod pgoutput;
 pub mod snapshot;
@@ -27,13 +27,15 @@ mod stream;
 mod sweep;
 mod table;
 mod verify;
+mod ways_back;
 
-pub use engine::{Options, Relocation, Request, Safety, is_fenced, undo};
+pub use engine::{Options, Outlook, Relocation, Request, Safety, is_fenced, look_back, undo};
 pub use laps::Laps;
 pub use place::Side;
 pub use progress::{Phase, Progress};
 pub use state::Step;
 pub use sweep::{Debris, Stranded, debris, stranded, sweep};
+pub use ways_back::{WayBack, close_way_back, ways_back};
 
 /// Why a relocation did not go on. Unless it says otherwise, the tenant is served as before.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +66,9 @@ pub enum Error {
     /// The slot holds back more of the log than it may.
     #[error("the move holds back {0} bytes of the source's log")]
     Held(i64),
+    /// The rows of an old place could not be brought up to date; the next step copies anew.
+    #[error("its old place can't be brought up to date, so it is copied anew: {0}")]
+    Cold(String),
     /// The stream says something that can't be applied.
     #[error("the stream of changes can't be applied: {0}")]
     Stream(String),
@@ -75,7 +80,15 @@ pub enum Error {
 impl From<tokio_postgres::Error> for Error {
     fn from(error: tokio_postgres::Error) -> Self {
         match error.as_db_error() {
-            Some(db) => Self::Database(format!("{} [{}]", db.message(), db.code().code())),
+            Some(db) => {
+                let (code, text) = (db.code().code(), db.message());
+                let text = format!("{text} [{code}]");
+                // Values and constraints: rows don't fit, whenever it is tried.
+                match code.get(..2) {
+                    Some("22" | "23") => Self::Stream(text),
+                    _ => Self::Database(text),
+                }
+            }
             None => Self::Database(error.to_string()),
         }
     }

@@ -36,9 +36,11 @@ pub struct Observed {
     pub target: Option<(Home, i64)>,
     /// The target's copy.
     pub copy: Copy,
+    /// Whether the target is the place that the tenant has left last, and its rows can be brought up to date.
+    pub warm: bool,
     /// Whether the slot of that very copy stands and has lost nothing.
     pub slot: bool,
-    /// Whether slots or publications of any attempt are left at the source.
+    /// Whether slots or publications of any attempt, or the fence's note, are left at the source.
     pub remains: bool,
 }
 
@@ -47,6 +49,8 @@ pub struct Observed {
 pub enum Step {
     /// From the beginning: forget earlier attempts, make publication, slot and copy.
     Copy,
+    /// Take the rows that the tenant left there for the copy: only what has changed since is missing.
+    Adopt,
     /// Follow the changes; freeze, drain, verify, fence.
     CutOver,
     /// Open the target. Beside it the registry is made to name it.
@@ -88,6 +92,7 @@ pub fn next(seen: &Observed) -> Step {
                     Step::Refuse("the new place knows a later epoch")
                 }
                 _ if seen.copy == Copy::Whole && seen.slot => Step::CutOver,
+                Some((Home::Moved, left)) if seen.warm && left == seen.epoch => Step::Adopt,
                 _ => Step::Copy,
             }
         }

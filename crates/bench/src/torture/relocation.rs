@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
+use serde_json::Value;
 use tokio::time::{Instant, sleep};
 use waangu_api::ClientError;
 use waangu_api::types::TenantView;
@@ -34,6 +35,9 @@ const CLERKS: u64 = 2;
 /// Longest time that a move may take while everything is killed around it, and afterwards.
 const PATIENCE: Duration = Duration::from_mins(3);
 
+/// Seconds for which a tenant may be taken back: some are in time, and others too late.
+const GRACE: &str = "10";
+
 /// A country whose tenants may live in every cell.
 const COUNTRY: &str = "SN";
 
@@ -44,6 +48,8 @@ struct Arena<'a> {
     seed: u64,
     moves: AtomicU64,
     undone: AtomicU64,
+    /// Moves that found their rows at the new place.
+    adopted: AtomicU64,
     kills: AtomicU64,
     /// How long acts took, in milliseconds.
     took: Mutex<Vec<f64>>,
@@ -53,7 +59,7 @@ struct Arena<'a> {
 
 pub(super) async fn run(ordeal: Ordeal, programs: &Path) -> Result<Outcome, Failure> {
     let scratch = Scratch::new()?;
-    let arguments = ["--http-port", "0", "--move-grace", "0"];
+    let arguments = ["--http-port", "0", "--move-grace", GRACE];
     let (platform, _start) = Platform::start(programs, &scratch, &arguments).await?;
     let mut shops = Vec::new();
     for number in 0..=MOVED {
@@ -80,6 +86,7 @@ pub(super) async fn run(ordeal: Ordeal, programs: &Path) -> Result<Outcome, Fail
         seed: ordeal.seed,
         moves: AtomicU64::new(0),
         undone: AtomicU64::new(0),
+        adopted: AtomicU64::new(0),
         kills: AtomicU64::new(0),
         took: Mutex::default(),
         odd: Mutex::default(),
@@ -138,17 +145,17 @@ async fn work(arena: &Arena<'_>, clerk: &mut Clerk<'_>) -> Result<(), Failure> {
         .await
 }
 
-/// Moves one tenant again and again, mostly to somewhere else.
+/// Moves one tenant again and again, mostly to somewhere else, sometimes back.
 async fn shift(arena: &Arena<'_>, shop: &Shop, number: usize) -> Result<(), Failure> {
     let number = u64::try_from(number).unwrap_or(0);
     let mut chance = Chance::new(arena.seed ^ number.wrapping_mul(0x9fb2_1c65_1e98_df25));
     let mut asked = 0_u64;
     while Instant::now() < arena.end {
         sleep(Duration::from_millis(chance.below(1500))).await;
-        let target = Target {
+        let target = (chance.below(3) > 0).then(|| Target {
             tier: chance.pick(&TIERS).copied().unwrap_or("shared"),
             cell: chance.pick(&arena.cells).copied().unwrap_or_default(),
-        };
+        });
         asked += 1;
         let key = format!("move-{}-{asked}", shop.slug);
         let Some(id) = ask(arena, shop, target, &key).await? else {
@@ -156,6 +163,10 @@ async fn shift(arena: &Arena<'_>, shop: &Shop, number: usize) -> Result<(), Fail
         };
         let moved = moves::follow(shop.admin(), &shop.slug, &id, PATIENCE).await?;
         arena.moves.fetch_add(1, Ordering::Relaxed);
+        let adopted = moved.view.get("adopted").and_then(Value::as_bool);
+        arena
+            .adopted
+            .fetch_add(u64::from(adopted == Some(true)), Ordering::Relaxed);
         if !moved.is_done() {
             arena.undone.fetch_add(1, Ordering::Relaxed);
             talk(&format!("{} {}: {}", shop.slug, moved.state, moved.view));
@@ -164,18 +175,27 @@ async fn shift(arena: &Arena<'_>, shop: &Shop, number: usize) -> Result<(), Fail
     Ok(())
 }
 
-/// Asks until there is an answer. Nothing where the tenant is there already.
+/// Asks until there is an answer. Nothing where the tenant is there already, or there is no way back.
 async fn ask(
     arena: &Arena<'_>,
     shop: &Shop,
-    target: Target<'_>,
+    target: Option<Target<'_>>,
     key: &str,
 ) -> Result<Option<String>, Failure> {
     let begun = Instant::now();
     loop {
-        let why = match moves::ask(shop.admin(), &shop.slug, target, key).await {
+        let asked = match target {
+            Some(target) => moves::ask(shop.admin(), &shop.slug, target, key).await,
+            None => moves::ask_back(shop.admin(), &shop.slug, key).await,
+        };
+        let why = match asked {
             Ok(id) => return Ok(Some(id)),
             Err(ClientError::Refused(problem)) if problem.code == "already-there" => {
+                return Ok(None);
+            }
+            Err(ClientError::Refused(problem))
+                if target.is_none() && problem.code == "relocation-not-found" =>
+            {
                 return Ok(None);
             }
             Err(ClientError::Refused(problem)) if problem.status < 500 => {
@@ -225,9 +245,10 @@ fn tell(arena: &Arena<'_>) {
     let (moves, undone) = (&arena.moves, &arena.undone);
     let slowest = Summary::of(&took).map_or(0.0, |summary| summary.max);
     talk(&format!(
-        "{} moves, of which {} were given up; slowest of {} writes: {slowest:.0} ms, outages included",
+        "{} moves, of which {} were given up and {} found their rows still there; slowest of {} writes: {slowest:.0} ms, outages included",
         moves.load(Ordering::Relaxed),
         undone.load(Ordering::Relaxed),
+        arena.adopted.load(Ordering::Relaxed),
         took.len(),
     ));
 }

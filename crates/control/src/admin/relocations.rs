@@ -13,7 +13,9 @@ use futures_util::stream::Stream;
 use serde_json::json;
 use time::OffsetDateTime;
 use waangu_api::Problem;
-use waangu_api::relocation::{PlaceView, RelocationEventView, RelocationView, StartRelocation};
+use waangu_api::relocation::{
+    PlaceView, RelocationEventView, RelocationView, StartRelocation, WayBackView,
+};
 use waangu_api::types::List;
 use waangu_kernel::{Fault, Placement, RelocationId, TenantId, fault};
 use waangu_registry::{Phase, Relocation, Tenant, Tx};
@@ -218,6 +220,7 @@ async fn view(
         phase: event.phase,
         message: event.message,
     });
+    let way_back = way_back(&moved, now);
     Ok(RelocationView {
         id: Some(moved.id.to_string()),
         from: place(&moved.from, moved.tenant),
@@ -247,6 +250,22 @@ async fn view(
         finished_at: moved.finished_at,
         clean_at: moved.clean_at,
         cleaned_at: moved.cleaned_at,
+        adopted: moved.adopted,
+        way_back,
+    })
+}
+
+/// What a move back would be, while there is something to go back to.
+fn way_back(moved: &Relocation, now: OffsetDateTime) -> Option<WayBackView> {
+    let until = moved.clean_at.filter(|until| *until > now)?;
+    if moved.cleaned_at.is_some() {
+        return None;
+    }
+    let brings = if moved.way_back { "changes" } else { "copy" };
+    Some(WayBackView {
+        brings: brings.to_owned(),
+        held_bytes: moved.held_bytes,
+        until,
     })
 }
 

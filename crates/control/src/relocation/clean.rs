@@ -43,7 +43,10 @@ pub(crate) async fn sweep_cell(registry: &Registry, cell: &CellAdmin) -> Result<
     let tx = session.begin().await?;
     // Until the end nobody is put on the way, whose slot could be taken for debris.
     tx.lock_placement(Hold::Exclusive).await?;
-    let moving = tx.list_moving().await?;
+    let mut moving = tx.list_moving().await?;
+    // Theirs is looked after by `ways`.
+    let ways = tx.list_wanted_ways(cell.id()).await?;
+    moving.extend(ways.iter().map(|way| way.tenant));
     let swept = sweep(cell.config(), &moving).await.map_err(unswept)?;
     for debris in swept {
         tracing::warn!(cell = %cell.id(), "swept what a move had left: {debris:?}");
@@ -51,7 +54,7 @@ pub(crate) async fn sweep_cell(registry: &Registry, cell: &CellAdmin) -> Result<
     tx.commit().await
 }
 
-fn unswept(error: Error) -> Fault {
+pub(super) fn unswept(error: Error) -> Fault {
     fault::DATABASE_UNAVAILABLE
         .fault("the cell can't be swept")
         .cause(error)

@@ -10,7 +10,7 @@ use waangu_relocation::{Error, Step, is_fenced, undo};
 
 use super::Movers;
 use super::order::Order;
-use super::ride::{Rein, Ride};
+use super::ride::{Rein, Ride, WayBack};
 use crate::reconcile::operator_text;
 
 /// Pause between two reports of a step on its way.
@@ -43,7 +43,8 @@ impl Movers {
     ) -> Result<(), Fault> {
         let tx = session.begin().await?;
         let order = match Order::read(&self.reconciler, &tx, &moved).await {
-            Ok(order) => order,
+            // Without a grace time nobody could go back.
+            Ok(order) => order.with_way_back(self.grace_seconds > 0),
             // Another process may have what this one lacks.
             Err(failure) => {
                 drop(tx);
@@ -124,7 +125,12 @@ impl Movers {
                 self.switch(session, moved, order).await?;
                 named = true;
             }
-            if let ControlFlow::Break(()) = self.announce(session, moved, &next).await? {
+            let way_back = match ride.has_way_back(&next).await {
+                Ok(way_back) => way_back,
+                Err(error) => return self.stumble(session, moved, order, error).await,
+            };
+            let announced = self.announce(session, moved, &next, way_back);
+            if let ControlFlow::Break(()) = announced.await? {
                 return Ok(Stop::Now);
             }
             match watched(session, moved, &mut ride, &next).await? {
@@ -147,15 +153,20 @@ impl Movers {
         session: &mut Session,
         moved: &Relocation,
         next: &Step,
+        way_back: WayBack,
     ) -> Result<ControlFlow<()>, Fault> {
         match next {
-            Step::Copy => step(session, moved, Phase::Copying, "copying").await?,
+            Step::Copy => {
+                adopted(session, moved, false).await?;
+                step(session, moved, Phase::Copying, "copying").await?;
+            }
+            Step::Adopt => adopted(session, moved, true).await?,
             Step::CutOver => {
                 step(
                     session,
                     moved,
                     Phase::Following,
-                    "copied; following the changes",
+                    "the rows are there; following the changes",
                 )
                 .await?;
             }
@@ -169,6 +180,8 @@ impl Movers {
         }
         let tx = session.begin().await?;
         tx.leave_for_cleaning(moved.id, self.grace_seconds).await?;
+        let is_open = way_back == WayBack::Kept;
+        tx.open_way_back(moved.id, is_open).await?;
         tx.move_on(moved.id, Phase::Done, "it has moved").await?;
         let detail = json!({
             "relocation": moved.id, "from": moved.from, "to": moved.to, "why": moved.why,
@@ -339,6 +352,17 @@ pub(super) async fn report(
     let unwanted = tx.report_relocation(moved.id, &figures).await?;
     tx.commit_lazily().await?;
     Ok(unwanted)
+}
+
+/// Records whether a move copies nothing.
+async fn adopted(session: &mut Session, moved: &Relocation, is_so: bool) -> Result<(), Fault> {
+    let tx = session.begin().await?;
+    tx.record_adopted(moved.id, is_so).await?;
+    if is_so {
+        let told = "its rows are still there: what has changed since is brought, nothing is copied";
+        tx.tell_relocation(moved.id, told).await?;
+    }
+    tx.commit().await
 }
 
 /// Records a phase.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use waangu_kernel::{Fault, ModuleId};
+use waangu_kernel::{Fault, ModuleId, Placement, TenantId};
 use waangu_registry::{Relocation, Tenant, Tx};
 use waangu_relocation::{Options, Request, Side};
 use waangu_tenancy::ModulePackage;
@@ -50,29 +50,17 @@ impl Order {
         }
         let mut lineage = tx.list_ancestors(moved.tenant).await?;
         lineage.sort_unstable();
-        let side = |placement: &waangu_kernel::Placement| -> Result<Side, Fault> {
-            let cell = reconciler.cell(&placement.cell)?;
-            Ok(Side {
-                cell: cell.config().clone(),
-                placement: placement.clone(),
-            })
-        };
         let pause = u64::try_from(moved.max_pause_ms).unwrap_or(1);
+        let ends = (&moved.from, &moved.to);
         Ok(Self {
             request: Request {
-                tenant: moved.tenant,
-                source: side(&moved.from)?,
-                target: side(&moved.to)?,
-                packages: modules
-                    .iter()
-                    .map(|module| ModulePackage::clone(&module.package))
-                    .collect(),
                 lineage,
                 options: Options {
                     max_pause: Duration::from_millis(pause),
                     rate: moved.rate.and_then(|rate| u64::try_from(rate).ok()),
                     ..Options::default()
                 },
+                ..request(reconciler, moved.tenant, ends, &modules)?
             },
             tables: modules
                 .into_iter()
@@ -81,12 +69,45 @@ impl Order {
         })
     }
 
+    /// Asks the engine to keep the old place fit to be gone back to, or not.
+    pub(super) fn with_way_back(mut self, is_wanted: bool) -> Self {
+        self.request.options.way_back = is_wanted;
+        self
+    }
+
     pub(super) fn modules(&self) -> Vec<ModuleId> {
         self.tables
             .iter()
             .map(|(module, _)| module.clone())
             .collect()
     }
+}
+
+/// What the engine is told of a move between two places, without its bounds.
+pub(crate) fn request(
+    reconciler: &Reconciler,
+    tenant: TenantId,
+    (from, to): (&Placement, &Placement),
+    modules: &[Moved],
+) -> Result<Request, Fault> {
+    let side = |placement: &Placement| -> Result<Side, Fault> {
+        let cell = reconciler.cell(&placement.cell)?;
+        Ok(Side {
+            cell: cell.config().clone(),
+            placement: placement.clone(),
+        })
+    };
+    Ok(Request {
+        tenant,
+        source: side(from)?,
+        target: side(to)?,
+        packages: modules
+            .iter()
+            .map(|module| ModulePackage::clone(&module.package))
+            .collect(),
+        lineage: Vec::new(),
+        options: Options::default(),
+    })
 }
 
 /// The modules whose tables hold rows of a tenant.

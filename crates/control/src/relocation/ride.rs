@@ -18,6 +18,15 @@ pub(super) struct Ride {
     pause: Option<Duration>,
 }
 
+/// Whether the tenant can be taken back without a copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WayBack {
+    /// Its old place can be brought up to date.
+    Kept,
+    /// It can't, or the tenant has not arrived.
+    Copied,
+}
+
 /// How a ride is watched, and stopped before its commit point.
 #[derive(Debug)]
 pub(super) struct Rein {
@@ -72,6 +81,14 @@ impl Ride {
 
     pub(super) async fn next(&self) -> Result<Step, Error> {
         self.engine.next().await
+    }
+
+    /// What was made of the way back, once nothing else is to be done.
+    pub(super) async fn has_way_back(&self, next: &Step) -> Result<WayBack, Error> {
+        if *next == Step::Done && self.engine.way_back().await?.is_some() {
+            return Ok(WayBack::Kept);
+        }
+        Ok(WayBack::Copied)
     }
 
     /// Does one step. Dropped half-way, its outcome is what the databases say.

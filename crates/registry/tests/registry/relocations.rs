@@ -138,3 +138,71 @@ async fn places_count_at_both_ends() {
     let forget = "delete from registry.relocation_event";
     assert!(admin.execute(forget, &[]).await.is_err());
 }
+
+/// Moves a tenant as a worker would.
+async fn arrive(session: &mut Session, id: RelocationId) {
+    let tx = session.begin().await.unwrap();
+    let moved = tx.get_relocation(id).await.unwrap();
+    tx.switch_placement(&moved, &[]).await.unwrap();
+    tx.leave_for_cleaning(id, 600).await.unwrap();
+    tx.open_way_back(id, true).await.unwrap();
+    tx.move_on(id, Phase::Done, "done").await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+/// A slot that nobody wants any more would fill a disk; one that is taken for such would make a quick way
+/// back a slow one.
+#[tokio::test]
+async fn a_way_back_is_wanted_until_its_tenant_leaves() {
+    let control = world().await;
+    let mut one = session(&control).await;
+    let tenant = settled(&mut one, "acme").await;
+    let cell = parsed("sn-1");
+    let there = want(&mut one, tenant).await;
+    arrive(&mut one, there).await;
+    let tx = one.begin().await.unwrap();
+    let wanted = tx.list_wanted_ways(&cell).await.unwrap();
+    assert_eq!(wanted.len(), 1);
+    assert_eq!((wanted[0].tenant, wanted[0].epoch), (tenant, 2));
+    assert!(tx.list_unwanted_ways(&cell).await.unwrap().is_empty());
+    tx.record_held(there, 4096).await.unwrap();
+    assert_eq!(
+        tx.get_relocation(there).await.unwrap().held_bytes,
+        Some(4096)
+    );
+    // Back: to the bucket it was in, and with a way back of its own instead.
+    let back = NewRelocation {
+        tenant,
+        from: place(Tier::Schema, 2),
+        to: place(Tier::Shared, 3),
+        reasons: Vec::new(),
+        why: None,
+        actor: "test".to_owned(),
+        max_pause_ms: 500,
+        rate: None,
+    };
+    let back = tx.create_relocation(&back).await.unwrap();
+    tx.record_adopted(back, true).await.unwrap();
+    tx.commit().await.unwrap();
+    arrive(&mut one, back).await;
+    let tx = one.begin().await.unwrap();
+    let wanted = tx.list_wanted_ways(&cell).await.unwrap();
+    assert_eq!(wanted.len(), 1);
+    assert_eq!((wanted[0].relocation, wanted[0].epoch), (back, 3));
+    let first = tx.get_relocation(there).await.unwrap();
+    assert!(!first.way_back && first.held_bytes.is_none(), "{first:?}");
+    assert!(first.cleaned_at.is_some(), "the tenant lives there again");
+    assert_eq!(tx.choose_bucket_back(&cell, 7).await.unwrap(), 7);
+    // Its time is over.
+    tx.leave_for_cleaning(back, 0).await.unwrap();
+    tx.commit().await.unwrap();
+    let tx = one.begin().await.unwrap();
+    assert!(tx.list_wanted_ways(&cell).await.unwrap().is_empty());
+    assert_eq!(tx.list_unwanted_ways(&cell).await.unwrap().len(), 1);
+    tx.close_way_back(back, "over").await.unwrap();
+    tx.close_way_back(back, "over").await.unwrap();
+    let told = tx.list_relocation_events(back).await.unwrap();
+    let closings = told.iter().filter(|event| event.message == "over");
+    assert_eq!(closings.count(), 1, "said once");
+    assert!(tx.list_unwanted_ways(&cell).await.unwrap().is_empty());
+}

@@ -164,12 +164,24 @@ impl<'a> Applier<'a> {
     pub(super) async fn finish(mut self) -> Result<(), Error> {
         let tables: Vec<usize> = self.windows.keys().copied().collect();
         for table in tables {
-            self.flush(table).await?;
+            if let Err(error) = self.flush(table).await {
+                return Err(self.first_failure(error).await);
+            }
         }
         for (_, sent) in self.pending {
             sent.await?;
         }
         Ok(())
+    }
+
+    /// What made a transaction fail: later statements only say that it has.
+    pub(super) async fn first_failure(self, last: Error) -> Error {
+        for (_, sent) in self.pending {
+            if let Err(first) = sent.await {
+                return first;
+            }
+        }
+        last
     }
 
     fn table(&self, index: usize) -> Result<&'a Table, Error> {

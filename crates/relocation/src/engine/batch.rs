@@ -93,6 +93,14 @@ pub(super) struct Batch<'a> {
 impl Batch<'_> {
     /// Takes what has come, up to the end of a transaction, and waits until it is applied.
     pub(super) async fn take_all(mut self, feed: &mut Feed) -> Result<Applied, Error> {
+        if let Err(error) = self.take_rest(feed).await {
+            return Err(self.applier.first_failure(error).await);
+        }
+        self.applier.finish().await?;
+        Ok(self.applied)
+    }
+
+    async fn take_rest(&mut self, feed: &mut Feed) -> Result<(), Error> {
         loop {
             while !self.full()
                 && let Some(item) = feed.waiting.pop_front()
@@ -100,7 +108,7 @@ impl Batch<'_> {
                 self.take(item).await?;
             }
             if self.full() {
-                break;
+                return Ok(());
             }
             if self.inside {
                 // A transaction comes whole: the server sends it when it has committed.
@@ -110,11 +118,9 @@ impl Batch<'_> {
             } else if let Some(chunk) = feed.stream.ready()? {
                 feed.waiting.extend(chunk);
             } else {
-                break;
+                return Ok(());
             }
         }
-        self.applier.finish().await?;
-        Ok(self.applied)
     }
 
     fn full(&self) -> bool {

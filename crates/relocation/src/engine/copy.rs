@@ -12,9 +12,9 @@ use tokio::time::Instant;
 use tokio_postgres::{Client, Transaction};
 use waangu_kernel::placement::Tier;
 
+use super::reverse::publication;
 use super::{OTHERS, Relocation, drop_remains};
 use crate::Error;
-use crate::place::quoted;
 use crate::progress::{Phase, Teller};
 use crate::table::Table;
 
@@ -30,7 +30,10 @@ impl Relocation {
         self.recent.clear();
         self.note_attempt().await?;
         self.laps.end("note");
-        drop_remains(&self.reader, tenant).await?;
+        self.forget_kept_rows().await?;
+        for end in [&self.reader, &self.writer] {
+            drop_remains(end, tenant, None).await?;
+        }
         // Elsewhere the copy empties the tables in its own transaction.
         if self.request.target.placement.tier == Tier::Shared {
             let clear = self.clear_sql();
@@ -105,18 +108,9 @@ impl Relocation {
     }
 
     async fn follow_from_here(&mut self) -> Result<(), Error> {
-        let (name, number) = (self.slot(), self.request.tenant.number());
-        let filtered = |table: &Table| format!("{} where (tenant_id = {number})", table.source);
-        let list: Vec<String> = self.tables.iter().map(filtered).collect();
-        let what = if list.is_empty() {
-            String::new()
-        } else {
-            format!(
-                "for table {} with (publish = 'insert, update, delete, truncate')",
-                list.join(", ")
-            )
-        };
-        let publish = format!("create publication {} {what}", quoted(&name));
+        let name = self.slot();
+        let tables = self.tables.iter().map(|table| table.source.as_str());
+        let publish = publication(&name, tables, self.request.tenant);
         self.reader.batch_execute(&publish).await?;
         self.laps.end("publication");
         // Waits for transactions of all databases that write, by locks of theirs.

@@ -142,8 +142,16 @@ impl Relocation {
         let token = self.stop.clone();
         let mut patience = Duration::from_millis(200);
         let mut left = self.request.options.attempts;
+        let mut making = self.make_way_back();
         loop {
-            let done = match stop::unless(&token, self.approach()).await {
+            let ready = async {
+                self.approach().await?;
+                if self.await_way_back(&mut making).await? {
+                    self.approach().await?;
+                }
+                Ok(())
+            };
+            let done = match stop::unless(&token, ready).await {
                 // Not to be interrupted: it takes no longer than a pause.
                 Ok(()) => self.freeze().await,
                 other => other,

@@ -25,6 +25,8 @@ impl Relocation {
                 "it has not arrived at its new place".to_owned(),
             ));
         }
+        let sql = "delete from waangu_relocation.kept where tenant_id = $1";
+        self.reader.execute(sql, &[&tenant.number()]).await?;
         let source = &self.request.source;
         match source.placement.tier {
             Tier::Dedicated => {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_postgres::Client;
+use tokio_postgres::types::ToSql;
 use waangu_kernel::TenantId;
 
 use super::{OTHERS, PREFIX, Relocation, Request};
@@ -23,17 +24,22 @@ impl Relocation {
         };
         let sql = "select coalesce(bool_or(slot_name = $1 and wal_status <> 'lost'), false)
                         , count(*) > 0 or exists (select from pg_publication
-                                                   where starts_with(pubname, $2))
-                     from pg_replication_slots where starts_with(slot_name, $2)";
-        let row = self
-            .reader
-            .query_one(sql, &[&self.slot(), &prefix(tenant)])
-            .await?;
+                                                   where starts_with(pubname, $2)
+                                                     and pubname is distinct from $3)
+                                       or exists (select from waangu_relocation.fence
+                                                   where tenant_id = $4)
+                     from pg_replication_slots
+                    where starts_with(slot_name, $2) and slot_name is distinct from $3";
+        let kept = self.way_back().await?;
+        let params: [&(dyn ToSql + Sync); 4] =
+            [&self.slot(), &prefix(tenant), &kept, &tenant.number()];
+        let row = self.reader.query_one(sql, &params).await?;
         Ok(Observed {
             epoch: self.request.source.placement.epoch,
             source: home(&self.reader, tenant).await?,
             target: home(&self.writer, tenant).await?,
             copy,
+            warm: copy == Copy::None && self.is_warm().await?,
             slot: row.try_get(0)?,
             remains: row.try_get(1)?,
         })
@@ -43,8 +49,9 @@ impl Relocation {
 /// Longest wait for the target's place.
 const KEEP: Duration = Duration::from_secs(1);
 
-/// Where the target notes how far it is; and the source, since when it is fenced, and what was found to
-/// differ. Nobody but administrators has rights there.
+/// Where the target notes how far it is, and at which position of its log it was opened; and the source,
+/// since when it is fenced, how its rows could be brought up to date again, and what was found to differ.
+/// Nobody but administrators has rights there.
 pub(super) const NOTES: &str = "begin; select pg_advisory_xact_lock(-6, 0);
     create schema if not exists waangu_relocation;
     create table if not exists waangu_relocation.progress (
@@ -58,6 +65,18 @@ pub(super) const NOTES: &str = "begin; select pg_advisory_xact_lock(-6, 0);
       , epoch bigint not null
       , state text not null
       , fenced_at timestamptz not null default clock_timestamp()
+    );
+    create table if not exists waangu_relocation.opened (
+        tenant_id bigint primary key
+      , attempt text not null
+      , lsn pg_lsn not null
+    );
+    create table if not exists waangu_relocation.kept (
+        tenant_id bigint primary key
+      , attempt text not null
+      , epoch bigint not null
+      , lsn pg_lsn not null
+      , tables text not null
     );
     create table if not exists waangu_relocation.evidence (
         tenant_id bigint not null
@@ -126,15 +145,20 @@ pub(super) async fn home(client: &Client, tenant: TenantId) -> Result<Option<(Ho
     Ok(Some((state, row.try_get(1)?)))
 }
 
-/// Drops the slots and publications of all attempts.
-pub(super) async fn drop_remains(client: &Client, tenant: TenantId) -> Result<(), Error> {
+/// Drops the slots and publications of all attempts, but for those of the way back.
+pub(super) async fn drop_remains(
+    client: &Client,
+    tenant: TenantId,
+    kept: Option<&str>,
+) -> Result<(), Error> {
     let begun = Instant::now();
     let mut pause = Duration::from_millis(1);
     // Whoever reads one still has lost the claim to us, and may not have noticed.
     let sql = "select slot_name::text, active_pid is not null and pg_terminate_backend(active_pid)
-                 from pg_replication_slots where starts_with(slot_name, $1)";
+                 from pg_replication_slots
+                where starts_with(slot_name, $1) and slot_name is distinct from $2";
     loop {
-        let rows = client.query(sql, &[&prefix(tenant)]).await?;
+        let rows = client.query(sql, &[&prefix(tenant), &kept]).await?;
         for row in &rows {
             if !row.try_get::<_, bool>(1)? {
                 let name: &str = row.try_get(0)?;
@@ -152,8 +176,9 @@ pub(super) async fn drop_remains(client: &Client, tenant: TenantId) -> Result<()
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(20));
     }
-    let sql = "select pubname::text from pg_publication where starts_with(pubname, $1)";
-    for row in client.query(sql, &[&prefix(tenant)]).await? {
+    let sql = "select pubname::text from pg_publication
+                where starts_with(pubname, $1) and pubname is distinct from $2";
+    for row in client.query(sql, &[&prefix(tenant), &kept]).await? {
         let name = quoted(row.try_get(0)?);
         client
             .batch_execute(&format!("drop publication if exists {name}"))

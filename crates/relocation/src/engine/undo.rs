@@ -29,7 +29,7 @@ pub async fn undo(request: &Request) -> Result<(), Error> {
         Some((Home::Active | Home::Suspended, epoch)) if epoch == source.placement.epoch => {}
         _ => return past(),
     }
-    drop_remains(&lead, tenant).await?;
+    drop_remains(&lead, tenant, None).await?;
     let database = target.placement.database(tenant);
     let server = connect(&target.cell, "postgres").await?;
     let sql = "select exists (select from pg_database where datname = $1)";
@@ -41,17 +41,20 @@ pub async fn undo(request: &Request) -> Result<(), Error> {
         return past();
     }
     forget(&there, tenant.number()).await?;
+    drop_remains(&there, tenant, None).await?;
     drop(there);
     let admin = CellAdmin::new(target.cell.clone());
     Ok(admin.remove_tenant(tenant, &target.placement).await?)
 }
 
-/// Takes back the note, without which no worker of an older attempt can apply anything.
+/// Takes back the notes, without which no worker of an older attempt can apply anything.
 async fn forget(there: &Client, number: i64) -> Result<(), Error> {
-    let sql = "select to_regclass('waangu_relocation.progress') is not null";
-    if there.query_one(sql, &[]).await?.try_get(0)? {
-        let sql = "delete from waangu_relocation.progress where tenant_id = $1";
-        there.execute(sql, &[&number]).await?;
+    for note in ["progress", "kept"] {
+        let sql = "select to_regclass('waangu_relocation.' || $1) is not null";
+        if there.query_one(sql, &[&note]).await?.try_get(0)? {
+            let sql = format!("delete from waangu_relocation.{note} where tenant_id = $1");
+            there.execute(&sql, &[&number]).await?;
+        }
     }
     Ok(())
 }

@@ -3,6 +3,8 @@
 //! All files are one binary, so they share one throw-away server; the second cell is a server of its
 //! own. Moves wait for transactions of the whole server, so tests that hold some open use their own.
 
+mod back;
+mod cold;
 mod crashes;
 mod kills;
 mod model;

@@ -18,6 +18,8 @@ struct World {
     seen: Observed,
     rows: u8,
     copied: u8,
+    /// The version that is kept at the target.
+    kept: u8,
     locked: bool,
     drained: bool,
     /// The state that the fence noted.
@@ -31,6 +33,16 @@ enum Flaw {
     None,
     NoLock,
     OpenBeforeFence,
+    ServeKept,
+}
+
+/// The tenant has left its target before, and the rows it had then are kept.
+fn start_warm() -> World {
+    let mut world = start();
+    world.seen.target = Some((Home::Moved, EPOCH));
+    (world.seen.warm, world.seen.remains) = (true, true);
+    (world.rows, world.kept) = (1, 0);
+    world
 }
 
 fn start() -> World {
@@ -40,11 +52,13 @@ fn start() -> World {
             source: Some((Home::Active, EPOCH)),
             target: None,
             copy: Copy::None,
+            warm: false,
             slot: false,
             remains: false,
         },
         rows: 0,
         copied: 0,
+        kept: 0,
         locked: false,
         drained: false,
         noted: None,
@@ -68,10 +82,15 @@ impl World {
         match next(&self.seen) {
             Step::Copy if self.seen.copy != Copy::Begun => {
                 after.seen.copy = Copy::Begun;
-                after.seen.slot = false;
+                (after.seen.slot, after.seen.warm) = (false, false);
             }
             Step::Copy if !self.seen.slot => (after.seen.slot, after.seen.remains) = (true, true),
             Step::Copy => (after.seen.copy, after.copied) = (Copy::Whole, self.rows),
+            Step::Adopt => {
+                (after.seen.copy, after.copied) = (Copy::Whole, self.kept);
+                (after.seen.slot, after.seen.warm) = (true, false);
+                after.drained = flaw == Flaw::ServeKept;
+            }
             Step::CutOver if flaw == Flaw::OpenBeforeFence && self.copied == self.rows => {
                 after.seen.target = Some((Home::Active, EPOCH + 1));
             }
@@ -130,11 +149,11 @@ impl World {
         (crashed.locked, crashed.drained) = (false, false);
         all.push(crashed.clone());
         // The slot is lost: a failover, or it held back too much.
-        crashed.seen.slot = false;
+        (crashed.seen.slot, crashed.seen.warm) = (false, false);
         all.push(crashed.clone());
         if may_abort(&self.seen) {
             crashed.seen.copy = Copy::None;
-            crashed.seen.remains = false;
+            (crashed.seen.remains, crashed.seen.warm) = (false, false);
             crashed.aborted = true;
             all.push(crashed);
         }
@@ -144,8 +163,8 @@ impl World {
 
 /// Every world that can be reached, or the first that must not be.
 fn explore(flaw: Flaw) -> Result<Vec<World>, World> {
-    let mut known = HashSet::from([start()]);
-    let mut left = VecDeque::from([start()]);
+    let mut known = HashSet::from([start(), start_warm()]);
+    let mut left = VecDeque::from([start(), start_warm()]);
     while let Some(world) = left.pop_front() {
         let two = world.source_writable() && world.target_writable();
         let lost = world.target_writable() && world.copied != world.rows;
@@ -192,4 +211,5 @@ fn never_none_for_ever() {
 fn the_model_finds_planted_flaws() {
     assert!(explore(Flaw::NoLock).is_err());
     assert!(explore(Flaw::OpenBeforeFence).is_err());
+    assert!(explore(Flaw::ServeKept).is_err());
 }

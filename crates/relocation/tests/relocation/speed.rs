@@ -104,3 +104,49 @@ async fn a_move_takes_no_longer_than_twice_a_dump() {
         told.pause
     );
 }
+
+/// Says how long a way back takes with the changes alone, beside one with a copy of all rows.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+async fn a_way_back_takes_less_without_a_copy() {
+    let (a, b) = (private_cell().await, private_cell().await);
+    let table = "create table x (tenant_id bigint not null, id bigint, v text, n bigint, at timestamptz default now(), primary key (tenant_id, id));
+                 create index x_n on x (tenant_id, n); create index x_v on x (tenant_id, v)";
+    let (home, away) = (Spot(&a, Tier::Schema), Spot(&b, Tier::Dedicated));
+    // Of so many rows one changes, and one goes.
+    for (way_back, every) in [(true, 2000), (true, 20), (false, 20)] {
+        let mut tenant = Traveller::settle(home, table).await;
+        tenant.options.way_back = way_back;
+        let number = tenant.tenant.number();
+        let schema = format!("t_{number}_stock");
+        let rows = format!(
+            "insert into {schema}.x select {number}, g, repeat(md5(g::text), 6), g::bigint * 7919 % 1000003 from generate_series(1, 400000) g"
+        );
+        let superuser = tenant.superuser().await;
+        superuser.batch_execute(&rows).await.expect("rows");
+        let begun = Instant::now();
+        crate::support::run(tenant.request(away))
+            .await
+            .expect("a move");
+        let there = begun.elapsed();
+        (tenant.placement, tenant.cell) = (tenant.placement_at(away.1), away.0);
+        let write = format!(
+            "update stock.x set v = 'new' where tenant_id = {number} and id % {every} = 0;
+             delete from stock.x where tenant_id = {number} and id % {every} = 1"
+        );
+        let superuser = tenant.superuser().await;
+        superuser.batch_execute(&write).await.expect("changes");
+        let begun = Instant::now();
+        let relocation = crate::support::run(tenant.request(home))
+            .await
+            .expect("a move");
+        let told = relocation.progress().borrow().clone();
+        println!(
+            "kept: {way_back}; there {there:?}; back {:?}: {} rows copied, {} changes, pause {:?}",
+            begun.elapsed(),
+            told.rows,
+            told.changes,
+            told.pause
+        );
+    }
+}

@@ -9,6 +9,8 @@ use waangu_tenancy::admin::Migration;
 use waangu_tenancy::{HomeState, ModulePackage};
 use waangu_testkit::{Cell, Tier, connect};
 
+pub(crate) mod travel;
+
 /// `movement` is named so that it is copied before what it points at.
 pub(crate) const TABLES: &str = "
 create table product (

@@ -8,6 +8,7 @@ use std::time::Duration;
 use waangu_kernel::placement::Tier;
 use waangu_kernel::{Fault, ModuleId, Placement, TenantId, fault};
 
+use super::tenant::forget;
 use super::{CellAdmin, CellAdminConfig, database_closed, quoted};
 use crate::error::from_driver;
 
@@ -173,6 +174,8 @@ impl CellAdmin {
         if !has_left {
             return Ok(());
         }
+        // From here on no move may take them for the rows that the tenant left.
+        forget(&client, tenant, "kept").await?;
         if placement.tier == Tier::Shared {
             let script = "set session_replication_role = replica; set lock_timeout = '10s'";
             client.batch_execute(script).await.map_err(from_driver)?;

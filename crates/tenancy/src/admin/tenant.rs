@@ -1,6 +1,6 @@
 //! What a cell must hold for one tenant: module schemas, and the home row that opens the door.
 
-use deadpool_postgres::{Object, Transaction};
+use deadpool_postgres::{GenericClient, Object, Transaction};
 use futures_util::future::try_join_all;
 use futures_util::try_join;
 use tokio_postgres::Statement;
@@ -434,12 +434,24 @@ async fn leave_home(tx: &Transaction<'_>, tenant: TenantId) -> Result<(), Fault>
             .await
             .map_err(from_driver)?;
     }
-    // Rows that a move has kept because both ends differed.
-    let sql = "select to_regclass('waangu_relocation.evidence') is not null";
-    let row = tx.query_one(sql, &[]).await.map_err(from_driver)?;
+    // Rows that a move has kept because both ends differed, and its word for those that are here.
+    for note in ["evidence", "kept"] {
+        forget(tx, tenant, note).await?;
+    }
+    Ok(())
+}
+
+/// Deletes what moves have noted of a tenant, if there ever were any here.
+pub(super) async fn forget(
+    client: &impl GenericClient,
+    tenant: TenantId,
+    note: &str,
+) -> Result<(), Fault> {
+    let sql = "select to_regclass('waangu_relocation.' || $1) is not null";
+    let row = client.query_one(sql, &[&note]).await.map_err(from_driver)?;
     if row.try_get(0).map_err(from_driver)? {
-        let sql = "delete from waangu_relocation.evidence where tenant_id = $1";
-        let deleted = tx.execute(sql, &[&tenant.number()]).await;
+        let sql = format!("delete from waangu_relocation.{note} where tenant_id = $1");
+        let deleted = client.execute(&sql, &[&tenant.number()]).await;
         deleted.map_err(from_driver)?;
     }
     Ok(())

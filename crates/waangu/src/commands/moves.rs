@@ -6,7 +6,7 @@ use http::Method;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use waangu_api::Client;
-use waangu_api::relocation::{RelocationView, StartRelocation};
+use waangu_api::relocation::{RelocationView, StartRelocation, WayBackView};
 use waangu_api::types::List;
 
 use super::{admin, segment};
@@ -148,7 +148,7 @@ fn size(bytes: i64) -> String {
     }
 }
 
-const HEADER: [&str; 8] = [
+const HEADER: [&str; 9] = [
     "move",
     "tenant",
     "from",
@@ -156,6 +156,7 @@ const HEADER: [&str; 8] = [
     "phase",
     "rows",
     "pause",
+    "way back",
     "wanted by",
 ];
 
@@ -169,16 +170,32 @@ fn row(moved: &RelocationView) -> Vec<String> {
         place(&moved.from),
         place(&moved.to),
         moved.phase.clone(),
-        moved.rows.to_string(),
+        if moved.adopted {
+            "were there".to_owned()
+        } else {
+            moved.rows.to_string()
+        },
         moved
             .pause_ms
             .map(|pause| format!("{pause:.0} ms"))
             .unwrap_or_default(),
+        moved.way_back.as_ref().map(way_back).unwrap_or_default(),
         match &moved.why {
             Some(why) => format!("{}\n{why}", moved.actor),
             None => moved.actor.clone(),
         },
     ]
+}
+
+/// What a move back would bring, until when, and what that costs meanwhile.
+fn way_back(way: &WayBackView) -> String {
+    let (hour, minute) = (way.until.hour(), way.until.minute());
+    let until = format!("until {hour:02}:{minute:02} UTC");
+    match (way.brings.as_str(), way.held_bytes) {
+        ("changes", Some(held)) => format!("changes alone, {until}; holds {}", size(held)),
+        ("changes", None) => format!("changes alone, {until}"),
+        _ => format!("a copy, {until}"),
+    }
 }
 
 fn show(global: &Global, moved: &RelocationView) -> Result<(), Failure> {

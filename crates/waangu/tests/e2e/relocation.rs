@@ -22,6 +22,96 @@ async fn platform() -> Platform {
     Platform::start(Folder::new(), &ARGS).await
 }
 
+/// The way back is open for as long as the test takes.
+const KEPT: [&str; 5] = ["--http-port", "0", "--hold-upgrades", "--move-grace", "600"];
+
+/// Whoever takes a tenant back has been told that it will be quick, and until when: it must be, and all that
+/// was written at the new place must be there; nothing may fill a disk afterwards.
+#[tokio::test]
+async fn a_tenant_is_taken_back_without_a_copy() {
+    let platform = Platform::start(Folder::new(), &KEPT).await;
+    platform.tenant("mover", "schema").await;
+    let ledger = Ledger::open(&platform, "mover").await;
+    ledger.write(40).await;
+    let there = moved(&platform, "mover", json!({ "tier": "dedicated" })).await;
+    assert_eq!(there["way_back"]["brings"], "changes", "{there:#}");
+    assert_eq!(there["adopted"], false, "{there:#}");
+    ledger.write(20).await;
+
+    let wish = json!({ "back": true, "dry_run": true });
+    let plan = platform
+        .operate("POST", &path("mover"), Some(&wish))
+        .await
+        .expect(200);
+    assert_eq!(
+        (&plan["adopted"], &plan["total_bytes"]),
+        (&json!(true), &json!(0)),
+        "{plan:#}"
+    );
+    let shown = platform.cli(&["tenant", "moves", "mover"]).await;
+    assert!(
+        shown.stdout.contains("changes alone, until"),
+        "{}",
+        shown.stdout
+    );
+
+    let work = async {
+        let back = platform.cli(&["tenant", "move", "mover", "--back"]).await;
+        assert_eq!(back.code, Some(0), "{}{}", back.stdout, back.stderr);
+        assert!(back.stdout.contains("were there"), "{}", back.stdout);
+    };
+    ledger.during(work).await;
+    let place = placement(&platform, "mover").await;
+    assert_eq!(
+        (&place["tier"], &place["epoch"]),
+        (&json!("schema"), &json!(3)),
+        "{place}"
+    );
+    ledger.write(10).await;
+
+    // And forth again, into rows that were left there.
+    let forth = moved(&platform, "mover", json!({ "tier": "dedicated" })).await;
+    assert_eq!(forth["adopted"], true, "{forth:#}");
+    ledger.write(10).await;
+    ledger.check().await;
+
+    // A slot that is gone is noticed, and said.
+    let cell = &platform
+        .ready
+        .cells
+        .iter()
+        .find(|cell| place["cell"] == cell.id.as_str())
+        .unwrap();
+    let server = Session::open(&cell.superuser_dsn).await;
+    server
+        .texts("select pg_drop_replication_slot(slot_name)::text from pg_replication_slots")
+        .await;
+    until(
+        "the platform knows that a move back would copy",
+        MOVE,
+        async || {
+            let list = platform
+                .operate("GET", &path("mover"), None)
+                .await
+                .expect(200);
+            (list["items"][0]["way_back"]["brings"] == "copy").then_some(())
+        },
+    )
+    .await;
+    let plan = platform
+        .operate("POST", &path("mover"), Some(&wish))
+        .await
+        .expect(200);
+    assert_eq!(plan["adopted"], false, "{plan:#}");
+    let back = moved(&platform, "mover", json!({ "back": true })).await;
+    assert_eq!(back["adopted"], false, "{back:#}");
+    ledger.check().await;
+
+    // Who is deleted leaves no way back, and nothing else.
+    platform.change("DELETE", "/tenants/mover", None).await;
+    no_debris(&platform).await;
+}
+
 fn path(slug: &str) -> String {
     format!("/tenants/{slug}/relocations")
 }

@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use waangu_api::relocation::{CheckView, RelocationView};
-use waangu_kernel::{Fault, ModuleId};
+use waangu_kernel::{Fault, ModuleId, fault};
 use waangu_registry::{NewRelocation, Tenant, Tx};
+use waangu_relocation::{Outlook, look_back};
 use waangu_tenancy::admin::{MoveFacts, TenantRows};
 
 use super::place;
+use super::target::way_back;
 use crate::bounds::in_time;
-use crate::relocation::tables;
+use crate::relocation::{Moved, request, tables};
 use crate::server::App;
 
 /// Longest look at a cell.
@@ -26,6 +28,7 @@ pub(super) async fn draft(
     new: &NewRelocation,
 ) -> Result<RelocationView, Fault> {
     let modules = tables(&app.reconciler, tx, tenant).await?;
+    let outlook = outlook(app, tx, tenant, new, &modules).await?;
     let modules: Vec<ModuleId> = modules
         .iter()
         .map(|module| module.package.id().clone())
@@ -56,7 +59,13 @@ pub(super) async fn draft(
     let room = cells.iter().find(|cell| cell.id == new.to.cell);
     let bytes = rows.as_ref().ok().and_then(|rows| rows.bytes);
     checks.push(room_check(room, bytes));
-    let pace = new.rate.unwrap_or(PACE).clamp(1, PACE);
+    let is_warm = matches!(outlook, Some(Ok(Outlook::Warm(_))));
+    checks.extend(outlook.map(outlook_check));
+    // Rows that are there are still compared with those here.
+    let pace = match new.rate.unwrap_or(PACE).clamp(1, PACE) {
+        _ if is_warm => PACE * 10,
+        pace => pace,
+    };
     let seconds = bytes.and_then(|bytes| i32::try_from(bytes / pace).ok());
     Ok(RelocationView {
         id: None,
@@ -73,7 +82,7 @@ pub(super) async fn draft(
         table: None,
         rows: rows.as_ref().ok().and_then(|rows| rows.rows).unwrap_or(0),
         bytes: 0,
-        total_bytes: bytes,
+        total_bytes: if is_warm { Some(0) } else { bytes },
         lag_bytes: None,
         eta_seconds: seconds.map(|seconds| f64::from(seconds) + 1.0),
         pause_ms: None,
@@ -87,7 +96,47 @@ pub(super) async fn draft(
         finished_at: None,
         clean_at: None,
         cleaned_at: None,
+        adopted: is_warm,
+        way_back: None,
     })
+}
+
+/// What a move to the place that the tenant has left last would be; nothing of another one.
+async fn outlook(
+    app: &App,
+    tx: &Tx<'_>,
+    tenant: &Tenant,
+    new: &NewRelocation,
+    modules: &[Moved],
+) -> Result<Option<Result<Outlook, Fault>>, Fault> {
+    let Ok(last) = way_back(tx, tenant).await else {
+        return Ok(None);
+    };
+    let (left, to) = (&last.from, &new.to);
+    if (&left.cell, left.tier, left.bucket) != (&to.cell, to.tier, to.bucket) {
+        return Ok(None);
+    }
+    let request = request(&app.reconciler, tenant.id, (&new.from, &new.to), modules)?;
+    let look = async {
+        look_back(&request).await.map_err(|error| {
+            fault::DATABASE_UNAVAILABLE
+                .fault("the old place can't be looked at")
+                .cause(error)
+        })
+    };
+    Ok(Some(in_time(LOOK, look).await))
+}
+
+fn outlook_check(outlook: Result<Outlook, Fault>) -> CheckView {
+    let found = match outlook {
+        Ok(Outlook::Warm(held)) => format!(
+            "the rows are there still; the changes since, in {} kB of the log, are brought",
+            held >> 10
+        ),
+        Ok(Outlook::Copy(why)) => format!("with a copy: {why}"),
+        Err(fault) => return bad("way back", &fault),
+    };
+    fine("way back", found)
 }
 
 fn source_checks(facts: &MoveFacts) -> Vec<CheckView> {

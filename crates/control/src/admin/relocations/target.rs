@@ -2,7 +2,7 @@
 
 use waangu_api::relocation::StartRelocation;
 use waangu_kernel::{CellId, Fault, Placement, RegionId, Tier, fault};
-use waangu_registry::{Hold, NewRelocation, Phase, Tenant, Tx};
+use waangu_registry::{Hold, NewRelocation, Phase, Relocation, Tenant, Tx};
 
 use super::super::create::check_name;
 use super::super::settings::Settings;
@@ -93,9 +93,11 @@ impl Wish {
             let detail = format!("move {} is {}", open.id, open.phase.as_str());
             return Err(fault::RELOCATION_OPEN.fault(detail));
         }
+        let mut left = None;
         if self.back {
-            let left = way_back(tx, tenant).await?;
-            (self.tier, self.cell) = (Some(left.tier), Some(left.cell));
+            let place = way_back(tx, tenant).await?.from;
+            (self.tier, self.cell) = (Some(place.tier), Some(place.cell.clone()));
+            left = Some(place);
         }
         // Alone: a bound must not be passed by a creation beside it.
         tx.lock_placement(Hold::Exclusive).await?;
@@ -113,9 +115,10 @@ impl Wish {
                 fault::ALREADY_THERE.fault(format!("the tenant is {tier} in {}", from.cell))
             );
         }
-        let bucket = match tier {
-            Tier::Schema => tx.choose_bucket(&best.cell).await?,
-            Tier::Shared | Tier::Dedicated => 0,
+        let bucket = match (tier, left) {
+            (Tier::Schema, Some(left)) => tx.choose_bucket_back(&best.cell, left.bucket).await?,
+            (Tier::Schema, None) => tx.choose_bucket(&best.cell).await?,
+            (Tier::Shared | Tier::Dedicated, _) => 0,
         };
         let to = Placement {
             cell: best.cell.clone(),
@@ -194,12 +197,12 @@ impl Wish {
     }
 }
 
-/// Where the last move came from, while what it left there is kept.
-async fn way_back(tx: &Tx<'_>, tenant: &Tenant) -> Result<Placement, Fault> {
+/// The last move, while what it left at its old place is kept.
+pub(super) async fn way_back(tx: &Tx<'_>, tenant: &Tenant) -> Result<Relocation, Fault> {
     let last = tx.list_relocations(Some(tenant.id), 50).await?;
     let last = last.into_iter().find(|moved| moved.phase == Phase::Done);
     let last = last.filter(|moved| moved.to == tenant.placement && moved.cleaned_at.is_none());
-    last.map(|moved| moved.from).ok_or_else(|| {
+    last.ok_or_else(|| {
         fault::RELOCATION_NOT_FOUND
             .fault("the tenant has made no move that can be taken back")
             .field("back")
