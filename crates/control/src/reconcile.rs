@@ -15,7 +15,7 @@ use std::time::Duration;
 use futures_util::try_join;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use waangu_kernel::{CellId, Fault, ModuleId, TenantId, fault};
+use waangu_kernel::{CellId, Fault, ModuleId, TenantId, Tier, fault};
 use waangu_registry::{Activation, Desired, Progress, Registry, Session, State, Tenant, Tx};
 use waangu_tenancy::admin::Place;
 use waangu_tenancy::{CellAdmin, HomeState, ModulePackage};
@@ -174,7 +174,8 @@ impl Reconciler {
             .take_steps(session, &mut place, &work, &steps, &mut untold)
             .await;
         if let Err(failure) = done {
-            self.report(session, tenant, &mut untold).await?;
+            // Why it stopped counts more than whether anybody hears how far it came.
+            drop(self.report(session, tenant, &mut untold).await);
             return Err(failure);
         }
         self.record(session, tenant, modules, &untold).await
@@ -252,7 +253,9 @@ impl Reconciler {
         last: bool,
     ) -> Result<(), Fault> {
         let Work {
-            wanted, modules, ..
+            tenant,
+            wanted,
+            modules,
         } = work;
         match step {
             Step::CreatePlace => {
@@ -270,11 +273,14 @@ impl Reconciler {
                 let known = found.ok_or_else(|| {
                     fault::INTERNAL.fault(format!("a step for module {module}, which is off"))
                 })?;
-                if place.take_schema_from_stock(&known.package).await? {
-                    self.stock.notify_one();
-                    return Ok(());
+                if !place.take_schema_from_stock(&known.package).await? {
+                    place.ensure_module(&known.package).await?;
                 }
-                place.ensure_module(&known.package).await
+                // Also after one that found none: its bucket may be new.
+                if tenant.placement.tier == Tier::Schema {
+                    self.stock.notify_one();
+                }
+                Ok(())
             }
             Step::OpenHome => place.put_home(HomeState::Active).await,
             Step::CloseHome => place.put_home(HomeState::Suspended).await,

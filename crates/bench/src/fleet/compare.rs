@@ -21,8 +21,8 @@ const DEDICATED_TIMES: f64 = 3.0;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Contender {
     Ours(Tier),
-    /// A database of ours that was made before.
-    Stocked,
+    /// A database or schema of ours that was made before.
+    Stocked(Tier),
     Hand(by_hand::Way),
     Django(django::Way),
     Tryton,
@@ -32,7 +32,7 @@ impl Contender {
     pub(super) fn name(self) -> String {
         match self {
             Self::Ours(tier) => format!("{tier}: ours"),
-            Self::Stocked => "dedicated: ours, from stock".to_owned(),
+            Self::Stocked(tier) => format!("{tier}: ours, from stock"),
             Self::Hand(way) => format!("dedicated: {}", way.name()),
             Self::Django(way) => format!("schema: {}", way.name()),
             Self::Tryton => "dedicated: Tryton".to_owned(),
@@ -118,12 +118,15 @@ impl Results {
         }
         let django = django::Way::ALL.map(Contender::Django);
         let hand = by_hand::Way::ALL.map(Contender::Hand);
-        let schema = Contender::Ours(Tier::Schema);
-        let dedicated = Contender::Ours(Tier::Dedicated);
-        self.best(schema, at_once, &django, SCHEMA_TIMES, report);
-        self.best(Contender::Stocked, at_once, &hand, DEDICATED_TIMES, report);
+        let [schema, dedicated] = [Tier::Schema, Tier::Dedicated];
+        let stocked = Contender::Stocked;
+        self.best(stocked(schema), at_once, &django, SCHEMA_TIMES, report);
+        self.best(stocked(dedicated), at_once, &hand, DEDICATED_TIMES, report);
+        for other in django {
+            self.ratio(Contender::Ours(schema), at_once, other, report);
+        }
         for other in hand.into_iter().chain([Contender::Tryton]) {
-            self.ratio(dedicated, at_once, other, report);
+            self.ratio(Contender::Ours(dedicated), at_once, other, report);
         }
     }
 

@@ -45,8 +45,9 @@ pub(super) struct Crowd {
 impl Crowd {
     /// An empty platform, which leaves upgrades to us.
     pub(super) async fn start(context: &Context) -> Result<Self, Failure> {
-        let stage = Stage::build(context, &[]).await?;
-        let stage = stage.counting(&["--hold-upgrades"]).await?;
+        // A stock would be made anew while upgrades are measured.
+        let stage = Stage::build(context, &["--stock", "0"]).await?;
+        let stage = stage.counting(&["--hold-upgrades", "--stock", "0"]).await?;
         Ok(Self {
             registry: Database::open(&stage.server, "waangu_control").await?,
             stage,

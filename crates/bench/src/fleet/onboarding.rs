@@ -4,9 +4,9 @@
 //! batch, and a ratio that of two medians over the rounds. Peers work with as many processes as ours has
 //! clients. Each contender makes one tenant before the clock runs.
 //!
-//! Ours has as many databases in stock as a batch has tenants: one batch of dedicated tenants takes them,
-//! the next one finds none, and then all wait until the stock is full again, so that nobody's time has
-//! the making of it in it.
+//! Ours has as many databases, and schemas, in stock as a batch has tenants: one batch of the tier takes
+//! them, the next one finds none, and then all wait until the stock is full again, so that nobody's time
+//! has the making of it in it.
 
 use std::time::Duration;
 
@@ -35,6 +35,11 @@ const STOCK_PATIENCE: Duration = Duration::from_mins(3);
 /// Whole databases in stock.
 const STOCK: &str = "select count(*) from pg_database
     where starts_with(datname::text, 'waangu_stock_') and datname <> 'waangu_stock_draft'";
+
+/// The same of schemas, in the only bucket.
+const SCHEMAS: &str = "select count(distinct schema_name) from waangu.migration
+    where starts_with(schema_name, 'stock_')";
+const BUCKET: &str = "waangu_schema_1";
 
 /// A peer of issue 4 that is not here.
 const RUSTANGO: &str = "rustango 0.62 (crates-io): its 330 crates would have to be built for the bench \
@@ -95,7 +100,7 @@ struct Field {
     tryton: Option<Tryton>,
     /// Tenants of all contenders so far, so that no name comes twice.
     made: usize,
-    /// Databases in stock when it is full.
+    /// Databases, and schemas, in stock when it is full.
     stock: usize,
     /// Seconds until it was full again.
     refills: Vec<f64>,
@@ -128,7 +133,7 @@ pub(super) async fn measure(context: &Context, report: &mut Report) -> Result<()
                     Ok(pass) => results.add(contender, at_once, pass),
                     Err(why) => field.drop_out(contender, &why, report).await?,
                 }
-                if contender == Contender::Ours(Tier::Dedicated) {
+                if matches!(contender, Contender::Ours(Tier::Schema | Tier::Dedicated)) {
                     field.refill().await?;
                 }
             }
@@ -142,7 +147,7 @@ pub(super) async fn measure(context: &Context, report: &mut Report) -> Result<()
     results.report(report);
     report.series.push(Series {
         group: "stock",
-        name: format!("until {} databases are there again", sizes.others),
+        name: format!("until {} of both kinds are there again", sizes.others),
         unit: "s",
         what: String::new(),
         samples: std::mem::take(&mut field.refills),
@@ -197,22 +202,24 @@ impl Field {
         field
     }
 
-    /// Who follows whom in a round. Dedicated tenants from stock come just before those that find none.
+    /// Who follows whom in a round. Tenants that find a stock come just before those that find none.
     fn order(&self, round: usize, sizes: Sizes) -> Vec<Contender> {
         let mut order = self.contenders.clone();
         order.retain(|contender| *contender != Contender::Tryton || round < sizes.tryton);
         let turn = round % order.len();
         order.rotate_left(turn);
-        let dedicated = Contender::Ours(Tier::Dedicated);
-        if let Some(at) = order.iter().position(|contender| *contender == dedicated) {
-            order.insert(at, Contender::Stocked);
+        for tier in [Tier::Schema, Tier::Dedicated] {
+            let made = Contender::Ours(tier);
+            if let Some(at) = order.iter().position(|contender| *contender == made) {
+                order.insert(at, Contender::Stocked(tier));
+            }
         }
         order
     }
 
     /// Whether it has not dropped out in this round.
     fn takes_part(&self, contender: Contender) -> bool {
-        contender == Contender::Stocked || self.contenders.contains(&contender)
+        matches!(contender, Contender::Stocked(_)) || self.contenders.contains(&contender)
     }
 
     async fn batch_in_time(
@@ -242,8 +249,9 @@ impl Field {
         self.made += count;
         let gone = || Failure::new("it does not take part");
         match contender {
-            Contender::Ours(tier) => ours(&self.admin, tier, at_once, numbers).await,
-            Contender::Stocked => ours(&self.admin, Tier::Dedicated, at_once, numbers).await,
+            Contender::Ours(tier) | Contender::Stocked(tier) => {
+                ours(&self.admin, tier, at_once, numbers).await
+            }
             Contender::Hand(way) => {
                 let hand = self.hand.as_ref().ok_or_else(gone)?;
                 hand.onboard(way, at_once, numbers).await
@@ -262,17 +270,20 @@ impl Field {
     /// Waits until the stock is full.
     async fn refill(&mut self) -> Result<(), Failure> {
         let client = self.server.connect("postgres").await?;
+        let bucket = self.server.connect(BUCKET).await?;
         let began = Instant::now();
         loop {
             let row = client.query_one(STOCK, &[]).await.of("stock")?;
-            let there: i64 = row.try_get(0).of("stock")?;
+            let databases: i64 = row.try_get(0).of("stock")?;
+            let row = bucket.query_one(SCHEMAS, &[]).await.of("stock")?;
+            let there = databases.min(row.try_get(0).of("stock")?);
             if usize::try_from(there).is_ok_and(|there| there >= self.stock) {
                 self.refills.push(began.elapsed().as_secs_f64());
                 return Ok(());
             }
             if began.elapsed() > STOCK_PATIENCE {
                 let seconds = STOCK_PATIENCE.as_secs();
-                let text = format!("{there} databases in stock after {seconds} s");
+                let text = format!("{there} of a kind in stock after {seconds} s");
                 return Err(Failure::new(text));
             }
             sleep(Duration::from_millis(100)).await;
@@ -289,7 +300,7 @@ impl Field {
         absent(&contender.name(), why, report);
         self.contenders.retain(|other| *other != contender);
         match (contender, &mut self.django) {
-            (Contender::Ours(_) | Contender::Stocked, _) => {
+            (Contender::Ours(_) | Contender::Stocked(_), _) => {
                 return Err(Failure::new(format!("{}: {why}", contender.name())));
             }
             (Contender::Django(_), Some(django)) => {
@@ -374,8 +385,8 @@ fn explain(sizes: Sizes, report: &mut Report) {
          createdb and psql are processes for each tenant, as they are by hand, and make no logins, \
          rights, row-level security, registry or audit"
             .to_owned(),
-        "from stock: a burst no longer than the stock; `dedicated: ours` is what comes after it, when \
-         the stock is exhausted. The schema tier has no stock"
+        "from stock: a burst no longer than the stock; `schema: ours` and `dedicated: ours` are what comes \
+         after it, when the stock is exhausted"
             .to_owned(),
         format!(
             "Tryton: rounds: {tryton}, of one database for each process; besides the 20 tables, \

@@ -121,7 +121,10 @@ impl CellAdmin {
                 |answer| matches!(answer, SimpleQueryMessage::Row(row) if row.get(0) == Some("t")),
             )),
             // Then it is made as if there were no stock.
-            Err(error) if error.as_db_error().is_some() => Ok(false),
+            Err(error) if error.as_db_error().is_some() => {
+                tracing::warn!(database, schema, %error, "no schema could be taken from stock");
+                Ok(false)
+            }
             Err(error) => Err(from_driver(error)),
         }
     }
