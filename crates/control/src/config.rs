@@ -54,6 +54,8 @@ pub struct Config {
     pub stock_schemas: u32,
     /// How long the rows of a tenant that has moved stay at its old place, in seconds.
     pub move_grace_seconds: i64,
+    /// What a move may cost others.
+    pub moves: MoveLimits,
     /// The built-in directory.
     pub directory: DirectoryConfig,
 }
@@ -88,6 +90,38 @@ impl Default for RolloutLimits {
             lanes: whole(4),
             lock_ms: whole(2_000),
             statement_seconds: whole(300),
+        }
+    }
+}
+
+/// What a move may cost others; past it, the move is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MoveLimits {
+    /// Log that a move's slot may hold back at the old place's server, in MB. To be less than the server's
+    /// `max_slot_wal_keep_size`, which takes the slot away without a word.
+    pub max_held_mb: NonZeroU32,
+    /// How old the snapshot of a copy may become, in minutes: no dead row of either server is removed
+    /// meanwhile.
+    pub max_copy_minutes: NonZeroU32,
+}
+
+impl MoveLimits {
+    pub(crate) fn max_held(self) -> i64 {
+        i64::from(self.max_held_mb.get()) << 20
+    }
+
+    pub(crate) fn max_copy(self) -> Duration {
+        Duration::from_secs(60 * u64::from(self.max_copy_minutes.get()))
+    }
+}
+
+impl Default for MoveLimits {
+    fn default() -> Self {
+        let whole = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
+        Self {
+            max_held_mb: whole(3 << 10),
+            max_copy_minutes: whole(6 * 60),
         }
     }
 }

@@ -14,7 +14,8 @@ use waangu_registry::Registry;
 use waangu_tenancy::CellAdmin;
 
 use crate::bounds::in_time;
-use crate::relocation::{clean, ways};
+use crate::relocation::clean::{self, Beat};
+use crate::relocation::ways;
 
 /// Pause between two rounds.
 const ROUND: Duration = Duration::from_secs(15);
@@ -30,13 +31,19 @@ const OVERDUE_SECONDS: i32 = 120;
 const VISIT: Duration = Duration::from_secs(25);
 
 /// Runs until `stop`.
-pub(crate) async fn run(registry: Registry, cells: Vec<Arc<CellAdmin>>, stop: CancellationToken) {
+pub(crate) async fn run(
+    registry: Registry,
+    cells: Vec<Arc<CellAdmin>>,
+    max_held: i64,
+    stop: CancellationToken,
+) {
+    let mut rounds: Vec<_> = cells.iter().map(|cell| (cell, Beat::default())).collect();
     loop {
         if let Err(fault) = measure(&registry, &cells).await {
             tracing::warn!(cause = fault.operator_cause(), "measuring: {fault}");
         }
-        for cell in &cells {
-            keep(&registry, cell).await;
+        for (cell, beat) in &mut rounds {
+            keep(&registry, cell, beat, max_held).await;
         }
         tokio::select! {
             () = stop.cancelled() => return,
@@ -47,7 +54,7 @@ pub(crate) async fn run(registry: Registry, cells: Vec<Arc<CellAdmin>>, stop: Ca
 
 /// Everything at one cell, each with a bound of its own: a long sweep must not keep old places for ever.
 /// What is not done in its time goes on in the next round.
-async fn keep(registry: &Registry, cell: &CellAdmin) {
+async fn keep(registry: &Registry, cell: &CellAdmin, beat: &mut Beat, max_held: i64) {
     let leave = |stays: &str, done: Result<(), Fault>| {
         if let Err(fault) = done {
             let cause = fault.operator_cause();
@@ -58,7 +65,7 @@ async fn keep(registry: &Registry, cell: &CellAdmin) {
     leave("empty buckets stay", retired);
     let kept = in_time(VISIT, ways::keep(registry, cell)).await;
     leave("ways back stay", kept);
-    let swept = in_time(VISIT, clean::sweep_cell(registry, cell)).await;
+    let swept = in_time(VISIT, clean::sweep_cell(registry, cell, beat, max_held)).await;
     leave("debris of moves stays", swept);
     let emptied = in_time(VISIT, clean::empty_places(registry, cell)).await;
     leave("what moves have left stays", emptied);

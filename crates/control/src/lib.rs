@@ -34,7 +34,7 @@ mod stock;
 mod world;
 
 pub use admin::openapi;
-pub use config::{CellSecrets, Config, DirectoryConfig, RolloutLimits};
+pub use config::{CellSecrets, Config, DirectoryConfig, MoveLimits, RolloutLimits};
 pub use keys::{KEY_GRACE_SECONDS, KeyFiles};
 pub use packages::Refused;
 pub use placement::{Choice, Question, Verdict, Weighed, choose, weigh};

@@ -156,6 +156,13 @@ impl Reconciler {
         let enabled: Vec<ModuleId> = modules.iter().map(Module::id).collect();
         let mut place = cell.place(tenant.id, &tenant.placement);
         let observed = place.observe(&enabled).await?;
+        if let Some(epoch) = plan::left_at(&wanted, &observed) {
+            return Err(fault::REGISTRY_OUTDATED.fault(format!(
+                "the tenant has left {} at epoch {epoch}, and the registry knows epoch {}",
+                tenant.placement.database(tenant.id),
+                wanted.epoch
+            )));
+        }
         if let Some(module) = plan::lost(&wanted, &observed) {
             return Err(fault::NAMESPACE_LOST.fault(format!(
                 "schema {} of database {} is not there any more",

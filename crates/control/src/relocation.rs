@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use waangu_kernel::Fault;
 use waangu_registry::{Session, Standstill};
 
+use crate::config::MoveLimits;
 use crate::reconcile::Reconciler;
 
 mod arrive;
@@ -43,13 +44,15 @@ const TROUBLE: Duration = Duration::from_millis(500);
 pub(crate) struct Movers {
     reconciler: Arc<Reconciler>,
     grace_seconds: i64,
+    limits: MoveLimits,
 }
 
 impl Movers {
-    pub(crate) fn new(reconciler: Arc<Reconciler>, grace_seconds: i64) -> Self {
+    pub(crate) fn new(reconciler: Arc<Reconciler>, grace_seconds: i64, limits: MoveLimits) -> Self {
         Self {
             reconciler,
             grace_seconds,
+            limits,
         }
     }
 

@@ -19,7 +19,7 @@ use waangu_tenancy::CellAdmin;
 use crate::advisor::Advisor;
 use crate::advisor::act::doer;
 use crate::circuits::Circuits;
-use crate::config::{CellSecrets, Config};
+use crate::config::{CellSecrets, Config, MoveLimits};
 use crate::fleet;
 use crate::keys::{Keeper, unusable};
 use crate::packages::{self, Packages};
@@ -227,10 +227,11 @@ pub async fn serve(
     tasks.spawn(conductor.run(stop.clone()));
     tasks.spawn(advisor.run(stop.clone()));
     tasks.spawn(doer::run(Arc::clone(&app), stop.clone()));
-    let movers = Movers::new(Arc::clone(&reconciler), app.config.move_grace_seconds);
+    let (grace, limits) = (app.config.move_grace_seconds, app.config.moves);
+    let movers = Movers::new(Arc::clone(&reconciler), grace, limits);
     tasks.spawn(movers.run(stop.clone()));
     keep_up(&tasks, &app, &stop);
-    look_after(&tasks, &reconciler, &stop);
+    look_after(&tasks, &reconciler, limits, &stop);
     tasks.close();
 
     let router = admin::router(Arc::clone(&app))
@@ -286,11 +287,17 @@ fn keep_up(tasks: &TaskTracker, app: &App, stop: &CancellationToken) {
 }
 
 /// Lets each cell's circuit be watched, and done what is done from time to time.
-fn look_after(tasks: &TaskTracker, reconciler: &Arc<Reconciler>, stop: &CancellationToken) {
+fn look_after(
+    tasks: &TaskTracker,
+    reconciler: &Arc<Reconciler>,
+    limits: MoveLimits,
+    stop: &CancellationToken,
+) {
     let (registry, own) = (&reconciler.registry, reconciler.cells.values());
     tasks.spawn(sweep(registry.clone(), stop.clone()));
     let own = own.map(Arc::clone).collect();
-    tasks.spawn(housekeeping::run(registry.clone(), own, stop.clone()));
+    let keeping = housekeeping::run(registry.clone(), own, limits.max_held(), stop.clone());
+    tasks.spawn(keeping);
     for cell in reconciler.cells.values() {
         let (reconciler, cell, stop) = (Arc::clone(reconciler), Arc::clone(cell), stop.clone());
         tasks.spawn(async move {

@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use waangu_api::world::World;
 use waangu_control::{
-    CellSecrets, Config, DirectoryConfig, KEY_GRACE_SECONDS, KeyFiles, RolloutLimits, prepare,
-    serve,
+    CellSecrets, Config, DirectoryConfig, KEY_GRACE_SECONDS, KeyFiles, MoveLimits, RolloutLimits,
+    prepare, serve,
 };
 use waangu_identity::{KeyRing, SigningKey, TokenIssuer, sha256_hex};
 use waangu_kernel::manifest::Manifest;
@@ -59,6 +59,7 @@ fn config(control: &Control, folder: &TempDir, environment: &str, version: &str)
         stock_databases: 0,
         stock_schemas: 0,
         move_grace_seconds: 0,
+        moves: MoveLimits::default(),
         world: world(),
         operator: ("00".to_owned(), "test".to_owned()),
         directory: DirectoryConfig {

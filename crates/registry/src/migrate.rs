@@ -17,6 +17,7 @@ const MIGRATIONS: &[(i32, &str)] = &[
     (7, include_str!("../migrations/0007_advisor.sql")),
     (8, include_str!("../migrations/0008_relocation.sql")),
     (9, include_str!("../migrations/0009_quiet_births.sql")),
+    (10, include_str!("../migrations/0010_relocation_ended.sql")),
     (11, include_str!("../migrations/0011_way_back.sql")),
 ];
 

@@ -13,17 +13,18 @@ use std::time::Duration;
 
 use futures_util::future;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_postgres::{Client, NoTls, Statement};
 use tokio_util::sync::CancellationToken;
 use waangu_kernel::placement::Tier;
 use waangu_kernel::{ModuleId, TenantId};
 use waangu_tenancy::{CellAdmin, ModulePackage};
 
+use self::guard::Guard;
 pub use self::observe::is_fenced;
 use self::observe::{NOTES, drop_remains, home, keep_place, prefix};
 use crate::laps::Laps;
-use crate::place::Side;
+use crate::place::{SILENCE, Side};
 use crate::progress::{Phase, Progress, Teller};
 use crate::state::{self, Home, Step};
 use crate::table::{Table, tables};
@@ -36,6 +37,7 @@ mod compare;
 mod copy;
 mod cutover;
 mod follow;
+mod guard;
 mod leave;
 mod observe;
 mod reverse;
@@ -65,6 +67,10 @@ pub struct Options {
     pub max_held: i64,
     /// Whether a slot at the new place shall make a move back one without a copy.
     pub way_back: bool,
+    /// How old the snapshot of a copy may become: no dead row of either server goes as long as it lives.
+    pub max_copy: Duration,
+    /// How long an end may be silent before it counts as lost.
+    pub silence: Duration,
     /// Which protections are on.
     pub safety: Safety,
 }
@@ -75,7 +81,9 @@ impl Default for Options {
             max_pause: Duration::from_millis(500),
             attempts: 8,
             rate: None,
-            max_held: 4 << 30,
+            max_held: 3 << 30,
+            max_copy: Duration::from_hours(6),
+            silence: SILENCE,
             way_back: false,
             safety: Safety::Full,
         }
@@ -142,6 +150,11 @@ impl Relocation {
     /// # Errors
     /// `Busy`; `Refused` when its tables can't be moved; `Database`, `Cell`.
     pub async fn begin(request: Request) -> Result<Self, Error> {
+        let guard = Guard::of(&request);
+        Box::pin(guard.over(Self::claim(request))).await
+    }
+
+    async fn claim(request: Request) -> Result<Self, Error> {
         let (source, target, tenant) = (&request.source, &request.target, request.tenant);
         if target.placement.epoch != source.placement.epoch + 1 {
             return Err(Error::Refused("the epochs don't follow".to_owned()));
@@ -199,7 +212,9 @@ impl Relocation {
     /// # Errors
     /// `Database`.
     pub async fn next(&self) -> Result<Step, Error> {
-        Ok(state::next(&self.observe().await?))
+        let seen = timeout(self.request.options.silence, self.observe()).await;
+        let late = |_late| Error::Database("an end does not answer".to_owned());
+        Ok(state::next(&seen.map_err(late)??))
     }
 
     /// Does one step. Beside [`Step::Open`], or behind it, the caller makes the registry name the new
@@ -208,6 +223,14 @@ impl Relocation {
     /// # Errors
     /// As [`Error`] says; the next worker goes on from [`Relocation::next`].
     pub async fn apply(&mut self, step: &Step) -> Result<(), Error> {
+        let guard = match step {
+            Step::Copy | Step::Adopt | Step::CutOver => Guard::bounded(&self.request, &self.teller),
+            _ => Guard::of(&self.request),
+        };
+        Box::pin(guard.over(self.step(step))).await
+    }
+
+    async fn step(&mut self, step: &Step) -> Result<(), Error> {
         let token = self.stop.clone();
         let done = match step {
             Step::Copy => stop::unless(&token, self.copy()).await,
@@ -286,6 +309,11 @@ impl Relocation {
     /// # Errors
     /// `Refused` behind the commit point; `Database`, `Cell`.
     pub async fn abort(&mut self) -> Result<(), Error> {
+        let guard = Guard::of(&self.request);
+        Box::pin(guard.over(self.take_back())).await
+    }
+
+    async fn take_back(&mut self) -> Result<(), Error> {
         if !state::may_abort(&self.observe().await?) {
             return Err(Error::Refused("it is behind the commit point".to_owned()));
         }
@@ -297,7 +325,7 @@ impl Relocation {
             self.writer.batch_execute(&clear).await?;
             return Ok(());
         }
-        Ok(self.admin.remove_tenant(tenant, placement).await?)
+        Ok(self.admin.clear_place(tenant, placement).await?)
     }
 
     /// Logs what the time was spent on, and begins anew.

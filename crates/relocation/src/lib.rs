@@ -34,7 +34,9 @@ pub use laps::Laps;
 pub use place::Side;
 pub use progress::{Phase, Progress};
 pub use state::Step;
-pub use sweep::{Debris, Stranded, debris, stranded, sweep};
+pub use sweep::{
+    Debris, Stranded, databases_of, debris, debris_in, drop_overdrawn, stranded, sweep, sweep_in,
+};
 pub use ways_back::{WayBack, close_way_back, ways_back};
 
 /// Why a relocation did not go on. Unless it says otherwise, the tenant is served as before.
@@ -64,11 +66,25 @@ pub enum Error {
         what: String,
     },
     /// The slot holds back more of the log than it may.
-    #[error("the move holds back {0} bytes of the source's log")]
-    Held(i64),
+    #[error(
+        "the move holds back {held} bytes of the source's log, and may hold back {bound}: raise \
+         `max_held_mb`, let it copy faster, or move at a quieter time"
+    )]
+    Held {
+        /// Bytes.
+        held: i64,
+        /// Bytes that it may hold back.
+        bound: i64,
+    },
     /// The rows of an old place could not be brought up to date; the next step copies anew.
     #[error("its old place can't be brought up to date, so it is copied anew: {0}")]
     Cold(String),
+    /// The snapshot of the copy has become too old.
+    #[error(
+        "the rows were not copied within {0} s, for which no dead row could be removed: raise \
+         `max_copy_minutes`, or let it copy faster"
+    )]
+    Old(u64),
     /// The stream says something that can't be applied.
     #[error("the stream of changes can't be applied: {0}")]
     Stream(String),

@@ -59,13 +59,16 @@ pub(crate) async fn connect(cell: &CellAdminConfig, database: &str) -> Result<Cl
         .keepalives_interval(SILENCE / 4)
         .keepalives_retries(2)
         .tcp_user_timeout(SILENCE);
-    let (client, connection) = tokio::time::timeout(CONNECT, config.connect(NoTls))
+    let opened = async {
+        let (client, connection) = config.connect(NoTls).await?;
+        // Ends when the client is dropped.
+        drop(Handle::current().spawn(connection));
+        client.batch_execute(SETTINGS).await?;
+        Ok(client)
+    };
+    tokio::time::timeout(CONNECT, opened)
         .await
-        .map_err(|_late| Error::Database("no connection in time".to_owned()))??;
-    // Ends when the client is dropped.
-    drop(Handle::current().spawn(connection));
-    client.batch_execute(SETTINGS).await?;
-    Ok(client)
+        .unwrap_or_else(|_late| Err(Error::Database("no connection in time".to_owned())))
 }
 
 /// A quoted identifier (PostgreSQL documentation §4.1.1).

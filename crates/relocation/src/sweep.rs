@@ -1,12 +1,12 @@
 //! What moves have left on a cell, and its removal: a slot that nobody reads fills the disk, and rows at
 //! a place where their tenant is not at home are nobody's.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio_postgres::Client;
 use waangu_kernel::placement::{SHARED_DATABASE, Tier};
 use waangu_kernel::{Placement, TenantId};
-use waangu_tenancy::admin::TEMPLATE_DATABASE;
 use waangu_tenancy::{CellAdmin, CellAdminConfig};
 
 use crate::Error;
@@ -37,6 +37,12 @@ pub struct Stranded {
 }
 
 impl Debris {
+    /// Whether it belongs to one of these tenants.
+    pub fn is_of(&self, tenants: &[TenantId]) -> bool {
+        let owner = self.tenant();
+        tenants.iter().any(|tenant| Some(tenant.number()) == owner)
+    }
+
     /// The number of the tenant that was moved.
     fn tenant(&self) -> Option<i64> {
         let name = match self {
@@ -52,14 +58,31 @@ impl Debris {
 /// # Errors
 /// `Database`.
 pub async fn debris(cell: &CellAdminConfig) -> Result<Vec<Debris>, Error> {
+    debris_in(cell, &databases_of(cell).await?).await
+}
+
+/// The same, looked for in these databases alone, and in those of slots. One look at the server shows all
+/// slots; but each database has to be visited, and a cell may have thousands.
+///
+/// # Errors
+/// `Database`.
+pub async fn debris_in(
+    cell: &CellAdminConfig,
+    databases: &BTreeSet<String>,
+) -> Result<Vec<Debris>, Error> {
     let client = connect(cell, "postgres").await?;
     let mut found = Vec::new();
-    let sql = "select slot_name::text from pg_replication_slots where starts_with(slot_name, $1)";
+    let mut places = databases.clone();
+    let sql = "select slot_name::text, database::text from pg_replication_slots
+                where starts_with(slot_name, $1)";
     for row in client.query(sql, &[&PREFIX]).await? {
         found.push(Debris::Slot(row.try_get(0)?));
+        places.extend(row.try_get::<_, Option<String>>(1)?);
     }
-    for database in databases(&client).await? {
-        let visitor = connect(cell, &database).await?;
+    // Some may be gone.
+    let there = databases_on(&client).await?;
+    for database in there.intersection(&places) {
+        let visitor = connect(cell, database).await?;
         let sql = "select pubname::text from pg_publication where starts_with(pubname, $1)";
         for row in visitor.query(sql, &[&PREFIX]).await? {
             found.push(Debris::Publication(database.clone(), row.try_get(0)?));
@@ -87,7 +110,7 @@ pub async fn debris(cell: &CellAdminConfig) -> Result<Vec<Debris>, Error> {
 pub async fn stranded(cell: &CellAdminConfig) -> Result<Vec<Stranded>, Error> {
     let client = connect(cell, "postgres").await?;
     let mut found = Vec::new();
-    for database in databases(&client).await? {
+    for database in databases_on(&client).await? {
         let visitor = connect(cell, &database).await?;
         if !has_notes(&visitor, "fence").await? {
             continue;
@@ -108,11 +131,18 @@ pub async fn stranded(cell: &CellAdminConfig) -> Result<Vec<Stranded>, Error> {
     Ok(found)
 }
 
-/// The databases that may hold tenants.
-async fn databases(client: &Client) -> Result<Vec<String>, Error> {
+/// The databases of a cell that may hold tenants.
+///
+/// # Errors
+/// `Database`.
+pub async fn databases_of(cell: &CellAdminConfig) -> Result<BTreeSet<String>, Error> {
+    databases_on(&connect(cell, "postgres").await?).await
+}
+
+async fn databases_on(client: &Client) -> Result<BTreeSet<String>, Error> {
     let sql = "select datname::text from pg_database
-                where datallowconn and starts_with(datname, 'waangu') and datname <> $1";
-    let rows = client.query(sql, &[&TEMPLATE_DATABASE]).await?;
+                where datallowconn and datname ~ '^waangu(_schema_[0-9]+|_t_[0-9]+)?$'";
+    let rows = client.query(sql, &[]).await?;
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
@@ -126,11 +156,20 @@ async fn has_notes(client: &Client, table: &str) -> Result<bool, Error> {
 /// # Errors
 /// `Database`.
 pub async fn sweep(cell: &CellAdminConfig, moving: &[TenantId]) -> Result<Vec<Debris>, Error> {
-    let mut found = debris(cell).await?;
-    found.retain(|debris| {
-        let owner = debris.tenant();
-        !moving.iter().any(|tenant| Some(tenant.number()) == owner)
-    });
+    sweep_in(cell, &databases_of(cell).await?, moving).await
+}
+
+/// The same, looked for as by [`debris_in`].
+///
+/// # Errors
+/// `Database`.
+pub async fn sweep_in(
+    cell: &CellAdminConfig,
+    databases: &BTreeSet<String>,
+    moving: &[TenantId],
+) -> Result<Vec<Debris>, Error> {
+    let mut found = debris_in(cell, databases).await?;
+    found.retain(|debris| !debris.is_of(moving));
     for debris in &found {
         match debris {
             Debris::Slot(name) => {
@@ -148,6 +187,23 @@ pub async fn sweep(cell: &CellAdminConfig, moving: &[TenantId]) -> Result<Vec<De
         }
     }
     Ok(found)
+}
+
+/// Drops slots that hold back more of the log than this and that nobody reads, whoever wants them; says
+/// which. A move whose slot is gone begins anew, or is behind its fence and needs none. The worker of a move
+/// looks after its own: this is for one that waits for its next try, or for a server that is away.
+///
+/// # Errors
+/// `Database`.
+pub async fn drop_overdrawn(cell: &CellAdminConfig, max_held: i64) -> Result<Vec<String>, Error> {
+    let client = connect(cell, "postgres").await?;
+    let sql = "select slot_name::text, pg_drop_replication_slot(slot_name)::text
+                 from pg_replication_slots
+                where starts_with(slot_name, $1)
+                  and not active
+                  and pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn) > $2::bigint";
+    let rows = client.query(sql, &[&PREFIX, &max_held]).await?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
 /// Only what is surely nobody's: the tenant has no open door there.
@@ -174,17 +230,8 @@ async fn remove_copy(cell: &CellAdminConfig, database: &str, number: i64) -> Res
     if tier == Tier::Dedicated {
         return Ok(admin.drop_database(database).await?);
     }
+    admin.clear_place(tenant, &placement).await?;
     let client = connect(cell, database).await?;
-    // Its own row goes with its data; one that says where it went stays.
-    let sql = "select state, epoch from waangu.home where tenant_id = $1";
-    let home = client.query_opt(sql, &[&number]).await?;
-    admin.remove_tenant(tenant, &placement).await?;
-    if let Some(home) = home {
-        let (state, epoch): (String, i64) = (home.try_get(0)?, home.try_get(1)?);
-        let sql = "insert into waangu.home (tenant_id, state, epoch) values ($1, $2, $3)
-                   on conflict do nothing";
-        client.execute(sql, &[&number, &state, &epoch]).await?;
-    }
     let sql = "delete from waangu_relocation.progress where tenant_id = $1";
     client.execute(sql, &[&number]).await?;
     Ok(())

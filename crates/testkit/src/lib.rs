@@ -5,6 +5,7 @@
 //! - [`private_cell`] – a cell on a server of its own, for tests that change the cell as a whole;
 //! - [`control`] – a fresh, migrated control database, copied from a template;
 //! - [`context`] – a request context whose proof PostgreSQL accepts;
+//! - [`Relay`] – a way to a server that can be cut;
 //! - [`connect`] – a plain session, to look from outside;
 //! - [`World`] – a module's own program in front of a cell, called with contexts as the gateway signs
 //!   them: what a module's tests need, and all that they need;
@@ -25,12 +26,14 @@ pub mod contract;
 
 mod cell;
 mod control;
+mod relay;
 mod server;
 mod watchdog;
 mod world;
 
 pub use cell::{Cell, MODULES, cell, context, private_cell};
 pub use control::{Control, control};
+pub use relay::{Relay, Way};
 pub use server::{Server, cluster, connect};
 pub use world::{Answer, Caller, EVERYTHING, GONE, Home, World};
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use waangu_api::world::World;
-use waangu_control::{CellSecrets, DirectoryConfig, KeyFiles, RolloutLimits};
+use waangu_control::{CellSecrets, DirectoryConfig, KeyFiles, MoveLimits, RolloutLimits};
 use waangu_identity::{SigningKey, TokenIssuer};
 use waangu_kernel::{CellId, ModuleId};
 use waangu_tenancy::{CellAdminConfig, LoginSecret, ModulePackage};
@@ -92,6 +92,9 @@ pub(crate) struct ControlFile {
     /// What bounds a rollout's work on cells.
     #[serde(default)]
     pub(crate) rollouts: RolloutLimits,
+    /// What a move may cost others.
+    #[serde(default)]
+    pub(crate) moves: MoveLimits,
     /// The cells.
     pub(crate) cells: Vec<CellFile>,
     /// The world that an empty registry begins with.
@@ -120,6 +123,7 @@ impl ControlFile {
             },
             auto_rollout: self.auto_rollout,
             rollouts: self.rollouts,
+            moves: self.moves,
             repair_seconds: self.repair_seconds,
             stock_databases: self.stock_databases,
             stock_schemas: self.stock_schemas,

@@ -122,6 +122,13 @@ pub fn lost<'w>(wanted: &'w Wanted, observed: &Observed) -> Option<&'w ModuleId>
     gone.map(|module| &module.module)
 }
 
+/// The epoch at which the tenant has left this place, if the registry does not know of it: then it is older
+/// than the cell, and the tenant lives elsewhere. To open the door would be to serve it twice.
+pub(crate) fn left_at(wanted: &Wanted, observed: &Observed) -> Option<i64> {
+    let (_, epoch) = observed.home?;
+    (epoch > wanted.epoch).then_some(epoch)
+}
+
 fn migrations(observed: &Observed, module: &ModuleId) -> usize {
     let found = observed.modules.iter().find(|(id, _)| id == module);
     found.map_or(0, |(_, steps)| *steps)
@@ -181,6 +188,16 @@ mod tests {
             ..standing(2)
         };
         assert_eq!(lost(&leaving, &Observed::default()), None);
+    }
+
+    /// A registry that was restored from before a move would open the old place beside the new one.
+    #[test]
+    fn a_place_that_was_left_later_than_the_registry_knows_is_told() {
+        let moved = |epoch| observed(Some((HomeState::Suspended, epoch)), 2);
+        assert_eq!(left_at(&wanted(Desired::Active), &moved(2)), Some(2));
+        assert_eq!(left_at(&wanted(Desired::Deleted), &moved(2)), Some(2));
+        assert_eq!(left_at(&wanted(Desired::Active), &moved(1)), None);
+        assert_eq!(left_at(&wanted(Desired::Active), &observed(None, 2)), None);
     }
 
     fn observed(home: Option<(HomeState, i64)>, migrations: usize) -> Observed {

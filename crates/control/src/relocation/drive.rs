@@ -23,6 +23,9 @@ const ATTEMPTS: i32 = 10;
 /// Longest pause before the next attempt, in seconds.
 const LONGEST_PAUSE: f64 = 60.0;
 
+/// The longest pause while the old place does not say whether it is fenced, in seconds.
+const PERHAPS_FENCED: f64 = 1.0;
+
 /// The pause behind the commit point, in seconds: nobody serves the tenant.
 const AT_ONCE: f64 = 0.2;
 
@@ -42,7 +45,7 @@ impl Movers {
         moved: Relocation,
     ) -> Result<(), Fault> {
         let tx = session.begin().await?;
-        let order = match Order::read(&self.reconciler, &tx, &moved).await {
+        let order = match Order::read(&self.reconciler, &tx, &moved, self.limits).await {
             // Without a grace time nobody could go back.
             Ok(order) => order.with_way_back(self.grace_seconds > 0),
             // Another process may have what this one lacks.
@@ -203,24 +206,24 @@ impl Movers {
         order: &Order,
         error: Error,
     ) -> Result<Stop, Fault> {
-        let text = error.to_string();
+        let text = told(&error);
         tracing::warn!(tenant = %moved.tenant, relocation = %moved.id, "a move stopped: {text}");
         self.blame(moved, &error).await;
         // The answer to the fence's commit may be what was lost: then nobody serves the tenant, and that
         // must neither wait like a failure before it nor for a worker who has time.
-        let lost = matches!(error, Error::Database(_));
-        if lost && is_fenced(&order.request).await.unwrap_or(false) {
+        let fenced = may_be_fenced(order, &error).await;
+        if fenced == Some(true) {
             step(session, moved, Phase::Switching, "fenced, as was not heard").await?;
         }
         let tx = session.begin().await?;
         let now = tx.get_relocation(moved.id).await?;
-        let hopeless = matches!(error, Error::Refused(_) | Error::Mismatch { .. })
-            || now.attempts + 1 >= ATTEMPTS && !matches!(error, Error::Busy);
+        let hopeless =
+            is_hopeless(&error) || now.attempts + 1 >= ATTEMPTS && !matches!(error, Error::Busy);
         if now.phase.is_past_commit() || !hopeless {
             if now.phase.is_past_commit() || matches!(error, Error::Busy) {
                 tx.defer_relocation(moved.id, &text, AT_ONCE).await?;
             } else {
-                let pause = 2_f64.powi(now.attempts.min(8)).min(LONGEST_PAUSE);
+                let pause = rest(&now, fenced);
                 tx.postpone_relocation(moved.id, &text, pause).await?;
             }
             tx.commit().await?;
@@ -297,6 +300,41 @@ impl Movers {
             .await
         }
     }
+}
+
+/// Whether another try would come to the same end, or cost others as much again.
+fn is_hopeless(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Refused(_) | Error::Mismatch { .. } | Error::Held { .. } | Error::Old(_)
+    )
+}
+
+/// What an operator is told, with the code of what can be looked up.
+fn told(error: &Error) -> String {
+    match error {
+        Error::Held { .. } | Error::Old(_) => {
+            format!("{}: {error}", fault::RELOCATION_HELD.code)
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// Whether the old place is fenced although the move has failed; `None` if it does not say.
+async fn may_be_fenced(order: &Order, error: &Error) -> Option<bool> {
+    if matches!(error, Error::Database(_)) {
+        return is_fenced(&order.request).await.ok();
+    }
+    Some(false)
+}
+
+/// How long a failed move rests before its next try, in seconds.
+fn rest(now: &Relocation, fenced: Option<bool>) -> f64 {
+    let longest = match fenced {
+        None if now.phase == Phase::Following => PERHAPS_FENCED,
+        _ => LONGEST_PAUSE,
+    };
+    2_f64.powi(now.attempts.min(8)).min(longest)
 }
 
 /// How a step ended.

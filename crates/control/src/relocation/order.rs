@@ -8,6 +8,7 @@ use waangu_registry::{Relocation, Tenant, Tx};
 use waangu_relocation::{Options, Request, Side};
 use waangu_tenancy::ModulePackage;
 
+use crate::config::MoveLimits;
 use crate::reconcile::Reconciler;
 
 /// A module whose tables hold rows of the tenant, switched on or not, with the package that they stand
@@ -32,6 +33,7 @@ impl Order {
         reconciler: &Reconciler,
         tx: &Tx<'_>,
         moved: &Relocation,
+        limits: MoveLimits,
     ) -> Result<Self, Fault> {
         let tenant = tx.get_tenant_by_id(moved.tenant).await?;
         // The tables as they stood at the source: behind the commit point the registry may name the
@@ -58,6 +60,8 @@ impl Order {
                 options: Options {
                     max_pause: Duration::from_millis(pause),
                     rate: moved.rate.and_then(|rate| u64::try_from(rate).ok()),
+                    max_held: limits.max_held(),
+                    max_copy: limits.max_copy(),
                     ..Options::default()
                 },
                 ..request(reconciler, moved.tenant, ends, &modules)?

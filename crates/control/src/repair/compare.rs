@@ -10,6 +10,8 @@ use waangu_tenancy::HomeState;
 use waangu_tenancy::admin::Surveyed;
 
 const LOST: &str = "restore it from its backup; nothing is made in its place";
+const OUTDATED: &str =
+    "the registry is older than the cell: restore both to one time; nothing is opened here";
 const NOBODYS: &str = "if nobody needs it, remove it by hand";
 pub(super) const AGAIN: &str = "reconciled again";
 
@@ -87,8 +89,13 @@ fn door(place: &WantedPlace, parents: &HashMap<i64, i64>, seen: &Surveyed, found
     };
     match seen.homes.get(&number) {
         None => differs("its home row is missing"),
-        // Only a move makes the epoch grow, and it has its own way to end.
-        Some((_, epoch)) if *epoch > place.placement.epoch => {}
+        // Only a move makes the epoch grow, and one on its way is not looked at.
+        Some((_, epoch)) if *epoch > place.placement.epoch => {
+            let object = format!("tenant {}", place.slug);
+            let what = format!("it has left at epoch {epoch}, which the registry does not know");
+            found.push(report(&seen.database, object, &what, OUTDATED));
+            return;
+        }
         Some(home) if *home != (Some(state), place.placement.epoch) => {
             differs("its home row has another state or epoch");
         }
@@ -169,7 +176,12 @@ fn nobodys(places: &HashMap<TenantId, &WantedPlace>, seen: &Surveyed, found: &mu
             !place.settled || place.placement.database(place.id) == seen.database
         })
     };
-    let mut homes: Vec<&i64> = seen.homes.keys().filter(|id| !lives_here(**id)).collect();
+    // A row that says that its tenant has left stays for good.
+    let doors = seen.homes.iter().filter(|(_, (state, _))| state.is_some());
+    let mut homes: Vec<&i64> = doors
+        .map(|(id, _)| id)
+        .filter(|id| !lives_here(**id))
+        .collect();
     homes.sort_unstable();
     for number in homes {
         let object = format!("home row of ten_{number}");
@@ -268,7 +280,7 @@ mod tests {
             5 => seen.truncate(1),
             6 => seen[0].homes.extend([(9, suspended)]),
             7 => seen[1].schemas.extend(["t_9_stock".to_owned()]),
-            // On its way elsewhere.
+            // Left, says the cell.
             8 => seen[1].homes = HashMap::from([(2, (None, 2))]),
             // Being changed just now.
             9 => {
@@ -276,6 +288,8 @@ mod tests {
                 seen[1].homes.clear();
                 seen[1].schemas.clear();
             }
+            // Left long ago.
+            10 => seen[0].homes.extend([(2, (None, 1))]),
             _ => {}
         }
     }
@@ -284,14 +298,14 @@ mod tests {
     #[test]
     fn each_drift_is_told_apart() {
         let again = Some((TenantId::new(2).unwrap(), 3));
-        for case in 0..=10 {
+        for case in 0..=11 {
             let (mut wanted, mut seen) = world();
             bend(case, &mut wanted, &mut seen);
             let found = compare(&wanted, &seen);
             let cures: Vec<_> = found.iter().map(|found| found.again).collect();
             let expected = match case {
                 0..=3 => vec![again],
-                4..=7 => vec![None],
+                4..=8 => vec![None],
                 _ => vec![],
             };
             assert_eq!(cures, expected, "case {case}: {found:?}");

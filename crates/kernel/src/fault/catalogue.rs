@@ -455,7 +455,7 @@ pub static CONTROL_TIMEOUT: ErrorDef = ErrorDef::server(
 );
 
 /// All of the above and of the files beside, in order.
-pub static ALL: [&ErrorDef; 84] = [
+pub static ALL: [&ErrorDef; 86] = [
     &MALFORMED_REQUEST,
     &MALFORMED_JSON,
     &UNKNOWN_FIELD,
@@ -538,6 +538,8 @@ pub static ALL: [&ErrorDef; 84] = [
     &RELOCATION_OPEN,
     &RELOCATION_REFUSED,
     &RELOCATION_PAST,
+    &RELOCATION_HELD,
+    &REGISTRY_OUTDATED,
     &ALREADY_THERE,
     &TENANT_MOVED,
 ];

@@ -1,5 +1,7 @@
 //! What moves have left behind: rows, schemas or a database of a tenant that lives elsewhere now.
 
+use std::collections::BTreeSet;
+
 use tokio_postgres::Row;
 use uuid::Uuid;
 use waangu_kernel::{CellId, Fault, Placement, RelocationId, TenantId};
@@ -46,6 +48,14 @@ select r.id, r.tenant_id, r.epoch
   from registry.relocation r
   join registry.tenant t on t.id = r.tenant_id
  where r.id = $1 and r.cleaned_at is null and registry.holds_still(r.tenant_id)";
+
+const ENDED: &str = "
+select r.tenant_id, r.epoch, p.tier, p.bucket
+  from registry.relocation r
+ cross join lateral (values (r.from_cell, r.from_tier, r.from_bucket)
+                          , (r.to_cell, r.to_tier, r.to_bucket)) p (cell, tier, bucket)
+ where r.finished_at > now() - make_interval(secs => $2::integer::double precision)
+   and p.cell = $1";
 
 impl Session {
     /// Claims a place at a cell that has served its grace time, or returns `None`. To be given back with
@@ -104,6 +114,33 @@ impl Tx<'_> {
         self.execute(sql, &[&id.uuid()]).await?;
         self.tell_relocation(id, "nothing is left at the old place")
             .await
+    }
+}
+
+impl Tx<'_> {
+    /// The databases of a cell that moves which ended in the last so many seconds went from or to: if a
+    /// worker was late, something of it may be there.
+    ///
+    /// # Errors
+    /// `database-unavailable`.
+    pub async fn list_ended_places(
+        &self,
+        cell: &CellId,
+        seconds: i32,
+    ) -> Result<BTreeSet<String>, Fault> {
+        let rows = self.rows(ENDED, &[&cell.as_str(), &seconds]).await?;
+        rows.iter()
+            .map(|row| {
+                let tenant = TenantId::new(column(row, "tenant_id")?)?;
+                let place = Placement {
+                    cell: cell.clone(),
+                    tier: parsed(row, "tier")?,
+                    bucket: column(row, "bucket")?,
+                    epoch: column(row, "epoch")?,
+                };
+                Ok(place.database(tenant))
+            })
+            .collect()
     }
 }
 

@@ -11,13 +11,14 @@ use futures_util::future;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
-use tokio_postgres::{CancelToken, Client, NoTls};
+use tokio_postgres::Client;
 use waangu_kernel::placement::Tier;
 
 use super::batch::Watch;
 use super::{OTHERS, Relocation};
 use crate::Error;
 use crate::snapshot::Snapshot;
+use crate::stop::AtWork;
 use crate::table::Table;
 use crate::verify::{self, Dirty, Ends, Verdict};
 
@@ -107,8 +108,7 @@ impl Relocation {
         except: Dirty,
     ) -> Comparing {
         let sessions = [Some(&source), Some(&target), analyst.as_ref()];
-        let stop = sessions.into_iter().flatten().map(Client::cancel_token);
-        let stop = stop.collect();
+        let at_work = AtWork::new(sessions.into_iter().flatten());
         let (tables, tenant) = (Arc::clone(&self.tables), self.request.tenant);
         let teller = self.teller.clone();
         let task = async move {
@@ -130,7 +130,7 @@ impl Relocation {
         };
         Comparing {
             task: Handle::current().spawn(task),
-            stop,
+            at_work,
         }
     }
 
@@ -170,18 +170,14 @@ async fn analyse(analyst: Option<&Client>, tables: &[Table]) -> Result<(), Error
 /// A comparison on its way. Its queries end with it.
 struct Comparing {
     task: JoinHandle<Result<Verdict, Error>>,
-    stop: Vec<CancelToken>,
+    at_work: AtWork,
 }
 
 impl Drop for Comparing {
     fn drop(&mut self) {
         if self.task.is_finished() {
-            return;
+            self.at_work.is_done();
         }
         self.task.abort();
-        for token in std::mem::take(&mut self.stop) {
-            let cancel = async move { token.cancel_query(NoTls).await };
-            drop(Handle::current().spawn(cancel));
-        }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt as _, StreamExt as _, pin_mut};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_postgres::{Client, Transaction};
 use waangu_kernel::placement::Tier;
 
@@ -16,6 +16,7 @@ use super::reverse::publication;
 use super::{OTHERS, Relocation, drop_remains};
 use crate::Error;
 use crate::progress::{Phase, Teller};
+use crate::stop::AtWork;
 use crate::table::Table;
 
 /// Bytes sent on at once.
@@ -42,7 +43,9 @@ impl Relocation {
         self.laps.end("clear");
         self.follow_from_here().await?;
         self.laps.end("older writers");
-        let copied = self.copy_snapshot().await?;
+        let bound = self.request.options.max_copy;
+        let copied = timeout(bound, self.copy_snapshot()).await;
+        let copied = copied.map_err(|_late| Error::Old(bound.as_secs()))??;
         tracing::info!(%tenant, rows = copied.rows, bytes = copied.bytes, "copied");
         self.tell_laps("copied");
         Ok(())
@@ -51,6 +54,7 @@ impl Relocation {
     async fn copy_snapshot(&mut self) -> Result<Flow, Error> {
         let tenant = self.request.tenant;
         let session = self.request.source.session(tenant).await?;
+        let mut at_work = AtWork::new([&session]);
         session
             .batch_execute("begin isolation level repeatable read read only; set local idle_in_transaction_session_timeout = 0")
             .await?;
@@ -89,6 +93,7 @@ impl Relocation {
             return Err(Error::Busy);
         }
         tx.commit().await?;
+        at_work.is_done();
         self.laps.end("commit");
         Ok(flow)
     }

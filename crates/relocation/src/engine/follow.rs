@@ -154,10 +154,15 @@ impl Relocation {
         let Some(row) = row else {
             return Err(Error::Database("the slot has gone".to_owned()));
         };
-        let held: Option<i64> = row.try_get(1)?;
-        match held {
-            Some(held) if held <= self.request.options.max_held && row.try_get(0)? => {}
-            held => return Err(Error::Held(held.unwrap_or(i64::MAX))),
+        let bound = self.request.options.max_held;
+        match row.try_get(1)? {
+            Some(held) if held > bound => return Err(Error::Held { held, bound }),
+            Some(_) if row.try_get(0)? => {}
+            _ => {
+                return Err(Error::Database(
+                    "the server has given up the slot".to_owned(),
+                ));
+            }
         }
         if position > 0 {
             let lag = u64::try_from(row.try_get::<_, i64>(2)?).unwrap_or(0);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
 use waangu_kernel::TenantId;
@@ -99,9 +99,15 @@ pub(super) fn prefix(tenant: TenantId) -> String {
 /// # Errors
 /// `Database`.
 pub async fn is_fenced(request: &Request) -> Result<bool, Error> {
-    let session = request.source.session(request.tenant).await?;
-    let after = request.target.placement.epoch;
-    Ok(home(&session, request.tenant).await? == Some((Home::Moved, after)))
+    let asked = async {
+        let session = request.source.session(request.tenant).await?;
+        home(&session, request.tenant).await
+    };
+    let late = |_late| Error::Database("the source does not answer".to_owned());
+    let found = timeout(request.options.silence, asked)
+        .await
+        .map_err(late)??;
+    Ok(found == Some((Home::Moved, request.target.placement.epoch)))
 }
 
 /// Keeps the removal of what the tenant had left there earlier from the target, as long as `writer`

@@ -215,7 +215,7 @@ impl Relocation {
     pub(super) async fn give_up_kept_rows(&mut self, failure: Error) -> Error {
         if !matches!(
             failure,
-            Error::Stream(_) | Error::Mismatch { .. } | Error::Held(_)
+            Error::Stream(_) | Error::Mismatch { .. } | Error::Held { .. }
         ) {
             return failure;
         }

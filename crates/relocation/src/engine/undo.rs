@@ -7,6 +7,7 @@ use tokio_postgres::Client;
 use waangu_tenancy::CellAdmin;
 
 use super::Request;
+use super::guard::Guard;
 use super::observe::{drop_remains, home};
 use crate::Error;
 use crate::place::connect;
@@ -17,6 +18,10 @@ use crate::state::Home;
 /// # Errors
 /// `Busy`; `Refused` behind the commit point; `Database`, `Cell`.
 pub async fn undo(request: &Request) -> Result<(), Error> {
+    Box::pin(Guard::of(request).over(take_back(request))).await
+}
+
+async fn take_back(request: &Request) -> Result<(), Error> {
     let (tenant, source, target) = (request.tenant, &request.source, &request.target);
     let lead = source.session(tenant).await?;
     let sql = "select pg_try_advisory_lock(-5, hashint8($1))";
@@ -44,7 +49,7 @@ pub async fn undo(request: &Request) -> Result<(), Error> {
     drop_remains(&there, tenant, None).await?;
     drop(there);
     let admin = CellAdmin::new(target.cell.clone());
-    Ok(admin.remove_tenant(tenant, &target.placement).await?)
+    Ok(admin.clear_place(tenant, &target.placement).await?)
 }
 
 /// Takes back the notes, without which no worker of an older attempt can apply anything.

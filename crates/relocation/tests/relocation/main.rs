@@ -4,8 +4,10 @@
 //! own. Moves wait for transactions of the whole server, so tests that hold some open use their own.
 
 mod back;
+mod bounds;
 mod cold;
 mod crashes;
+mod cuts;
 mod kills;
 mod model;
 mod moves;

@@ -7,23 +7,7 @@ use waangu_relocation::{Error, Phase, Relocation, Step, debris, stranded};
 use waangu_tenancy::{HomeState, Rules};
 use waangu_testkit::{Tier, cell, private_cell};
 
-use crate::support::{Spot, TABLES, Traveller, at, begin, run, stock};
-
-async fn fill(tenant: &Traveller<'_>, rows: i64) {
-    let (number, schema) = (
-        tenant.tenant.number(),
-        tenant.placement.schema(tenant.tenant, &stock()),
-    );
-    let sql = format!(
-        "insert into {schema}.product (tenant_id, id, name) select {number}, g, 'x' from generate_series(1, {rows}) g"
-    );
-    tenant
-        .superuser()
-        .await
-        .batch_execute(&sql)
-        .await
-        .expect("rows");
-}
+use crate::support::{Spot, TABLES, Traveller, at, begin, fill, run};
 
 /// A tenant that does not pay would be open again after a move.
 #[tokio::test(flavor = "multi_thread")]

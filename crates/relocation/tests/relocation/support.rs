@@ -143,6 +143,23 @@ pub(crate) async fn at(cell: &Cell, tenant: TenantId, placement: &Placement) -> 
     connect(&dsn).await.expect("connect as superuser")
 }
 
+/// So many products.
+pub(crate) async fn fill(tenant: &Traveller<'_>, rows: i64) {
+    let (number, schema) = (
+        tenant.tenant.number(),
+        tenant.placement.schema(tenant.tenant, &stock()),
+    );
+    let sql = format!(
+        "insert into {schema}.product (tenant_id, id, name) select {number}, g, 'x' from generate_series(1, {rows}) g"
+    );
+    tenant
+        .superuser()
+        .await
+        .batch_execute(&sql)
+        .await
+        .expect("rows");
+}
+
 /// Does steps until the move is over.
 pub(crate) async fn run(request: Request) -> Result<Relocation, Error> {
     let mut relocation = Relocation::begin(request).await?;

@@ -1,7 +1,8 @@
 //! What moves of tenants ask of a cell beside the engine: facts before a move, and the removal of what
 //! stayed behind.
 //!
-//! Invariant: a place is emptied only if its own home row says that the tenant has left it.
+//! Invariant: a place is emptied only if its own home row says that the tenant has left it; that row
+//! stays where there is a database for it.
 
 use std::time::Duration;
 
@@ -199,8 +200,8 @@ impl CellAdmin {
                 }
             }
         }
-        // The rest, and the home row: without one, the door is as closed as with one that says `moved`.
-        self.remove_tenant(tenant, placement).await?;
+        // The rest, but for the home row.
+        self.clear_place(tenant, placement).await?;
         drop(client);
         Ok(())
     }

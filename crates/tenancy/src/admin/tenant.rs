@@ -35,6 +35,15 @@ select ancestor, $1 from unnest($2::bigint[]) as ancestor
  where set_config('synchronous_commit', 'off', true) = 'off'
 on conflict do nothing";
 
+/// What stays of a place that is removed.
+#[derive(Debug, Clone, Copy)]
+enum Gravestone {
+    /// Nothing.
+    None,
+    /// A home row that says that the tenant has left.
+    Moved,
+}
+
 /// State of a tenant's home row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HomeState {
@@ -356,6 +365,25 @@ impl CellAdmin {
         tenant: TenantId,
         placement: &Placement,
     ) -> Result<(), Fault> {
+        self.remove_place(tenant, placement, Gravestone::None).await
+    }
+
+    /// The same of a place that the tenant does not live in; if its home row says that it has left, that
+    /// stays. So a registry that is older than the move can't have the place opened again.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn clear_place(&self, tenant: TenantId, placement: &Placement) -> Result<(), Fault> {
+        self.remove_place(tenant, placement, Gravestone::Moved)
+            .await
+    }
+
+    async fn remove_place(
+        &self,
+        tenant: TenantId,
+        placement: &Placement,
+        stays: Gravestone,
+    ) -> Result<(), Fault> {
         let database = placement.database(tenant);
         match placement.tier {
             Tier::Dedicated => self.drop_database(&database).await,
@@ -364,16 +392,21 @@ impl CellAdmin {
                 if database_closed(&client, &database).await?.is_none() {
                     return Ok(());
                 }
-                self.remove_schemas(tenant, &database).await
+                self.remove_schemas(tenant, &database, stays).await
             }
-            Tier::Shared => self.remove_rows(tenant, &database).await,
+            Tier::Shared => self.remove_rows(tenant, &database, stays).await,
         }
     }
 
-    async fn remove_schemas(&self, tenant: TenantId, database: &str) -> Result<(), Fault> {
+    async fn remove_schemas(
+        &self,
+        tenant: TenantId,
+        database: &str,
+        stays: Gravestone,
+    ) -> Result<(), Fault> {
         let mut client = self.client(database).await?;
         let tx = client.transaction().await.map_err(from_driver)?;
-        leave_home(&tx, tenant).await?;
+        leave_home(&tx, tenant, stays).await?;
         let sql = "select nspname from pg_namespace where starts_with(nspname, $1)";
         let prefix = format!("t_{}_", tenant.number());
         for row in tx.query(sql, &[&prefix]).await.map_err(from_driver)? {
@@ -390,10 +423,15 @@ impl CellAdmin {
         tx.commit().await.map_err(from_driver)
     }
 
-    async fn remove_rows(&self, tenant: TenantId, database: &str) -> Result<(), Fault> {
+    async fn remove_rows(
+        &self,
+        tenant: TenantId,
+        database: &str,
+        stays: Gravestone,
+    ) -> Result<(), Fault> {
         let mut client = self.client(database).await?;
         let tx = client.transaction().await.map_err(from_driver)?;
-        leave_home(&tx, tenant).await?;
+        leave_home(&tx, tenant, stays).await?;
         // The administrator's role bypasses row-level security; triggers of foreign keys are left out
         // because all of the tenant's rows go at once, whatever points at what.
         tx.batch_execute("set local session_replication_role = replica")
@@ -421,13 +459,21 @@ impl CellAdmin {
 
 /// Closes the tenant's door and waits for the writers inside: what they write after we have looked
 /// would stay behind.
-async fn leave_home(tx: &Transaction<'_>, tenant: TenantId) -> Result<(), Fault> {
+async fn leave_home(
+    tx: &Transaction<'_>,
+    tenant: TenantId,
+    stays: Gravestone,
+) -> Result<(), Fault> {
+    let door = match stays {
+        Gravestone::None => "delete from waangu.home where tenant_id = $1",
+        Gravestone::Moved => "delete from waangu.home where tenant_id = $1 and state <> 'moved'",
+    };
     tx.batch_execute("set local lock_timeout = '10s'")
         .await
         .map_err(from_driver)?;
     for sql in [
         "select pg_advisory_xact_lock($1)",
-        "delete from waangu.home where tenant_id = $1",
+        door,
         "delete from waangu.closure where descendant = $1",
     ] {
         tx.execute(sql, &[&tenant.number()])

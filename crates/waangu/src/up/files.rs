@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use waangu_api::world::World;
-use waangu_control::{KeyFiles, RolloutLimits};
+use waangu_control::{KeyFiles, MoveLimits, RolloutLimits};
 use waangu_identity::sha256_hex;
 use waangu_kernel::ModuleId;
 use waangu_tenancy::CellAddress;
@@ -92,6 +92,7 @@ impl Layout<'_> {
             directory_key: signing_key(self.state, "keys/directory.p8")?,
             auto_rollout: self.auto_rollout,
             rollouts: RolloutLimits::default(),
+            moves: MoveLimits::default(),
             repair_seconds: 3600,
             stock_databases: self.stock,
             stock_schemas: self.stock,

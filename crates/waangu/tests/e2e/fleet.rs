@@ -40,7 +40,7 @@ async fn tenants(platform: &Platform, number: usize) {
 }
 
 /// Gives the control plane a newer package of the inventory module, as a deployment does.
-async fn deploy(platform: &Platform, version: &str, sql: &str) {
+pub(crate) async fn deploy(platform: &Platform, version: &str, sql: &str) {
     let path = platform.folder.state().join("packages/inventory.json");
     let mut package: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     package["manifest"]["version"] = version.into();
@@ -69,7 +69,7 @@ async fn restart(platform: &Platform) {
     control.signal(Signal::KILL);
 }
 
-async fn begin(platform: &Platform, more: Value) -> Value {
+pub(crate) async fn begin(platform: &Platform, more: Value) -> Value {
     let mut wish = json!({ "module": "inventory" });
     wish.as_object_mut()
         .unwrap()
@@ -80,12 +80,12 @@ async fn begin(platform: &Platform, more: Value) -> Value {
         .expect(202)
 }
 
-fn id(rollout: &Value) -> &str {
+pub(crate) fn id(rollout: &Value) -> &str {
     rollout["id"].as_str().unwrap()
 }
 
 /// Waits until nothing goes on by itself.
-async fn settled(platform: &Platform, id: &str) -> Value {
+pub(crate) async fn settled(platform: &Platform, id: &str) -> Value {
     let path = format!("/rollouts/{id}");
     until("the rollout is over", ROLLOUT, async || {
         let answer = platform.operate("GET", &path, None).await;
@@ -98,7 +98,7 @@ async fn settled(platform: &Platform, id: &str) -> Value {
     .await
 }
 
-async fn versions(platform: &Platform) -> Vec<(String, String)> {
+pub(crate) async fn versions(platform: &Platform) -> Vec<(String, String)> {
     let tenants = platform.tenants().await;
     let version = |tenant: &Value| {
         let slug = tenant["slug"].as_str().unwrap().to_owned();

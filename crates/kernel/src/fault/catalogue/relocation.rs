@@ -49,6 +49,33 @@ pub static RELOCATION_PAST: ErrorDef = ErrorDef::client(
     "Wait for its end; then move the tenant back, if need be.",
 );
 
+/// A move would cost others too much.
+pub static RELOCATION_HELD: ErrorDef = ErrorDef::server(
+    Blame::Database,
+    "relocation-held",
+    503,
+    "The move holds back too much",
+    "While a tenant's rows are copied and followed, the old place's server keeps its log for the move, \
+     and the copy's snapshot keeps dead rows of everybody from being removed. The move came to the bound \
+     of one of them (`[moves]` of the control plane's file), was given up, and nothing of it is left. The \
+     tenant stays where it is.",
+    "Let it copy faster (a higher `--rate`, or none), move at a time when the server writes less, or raise \
+     `max_held_mb` (below the cell's `max_slot_wal_keep_size`, and below its free disk) or \
+     `max_copy_minutes`.",
+);
+
+/// The registry is older than the cell.
+pub static REGISTRY_OUTDATED: ErrorDef = ErrorDef::server(
+    Blame::Platform,
+    "registry-outdated",
+    503,
+    "The control database is older than the cell",
+    "The tenant has left this place by a move that the control database knows nothing of: most likely it \
+     was restored from a time before the move. The tenant's rows are where it went; the place that the \
+     control database names may be empty, and is not opened.",
+    "Restore control database and cells to one time.",
+);
+
 /// The tenant has moved while the request was on its way.
 pub static TENANT_MOVED: ErrorDef = ErrorDef::server(
     Blame::Database,
