@@ -203,7 +203,7 @@ mod tests {
     /// out holds it up.
     #[test]
     fn a_stock_stands_where_the_next_tenant_goes() {
-        let cases: [(Demand, Vec<i32>, Vec<(i32, usize, usize)>); 6] = [
+        let cases = [
             (demand(4, 400, &[(1, 7)]), vec![1], vec![(1, 4, 4)]),
             (demand(4, 9, &[(1, 7)]), vec![1], vec![(1, 2, 2)]),
             (

@@ -1,6 +1,11 @@
 //! The stock of schemas: taken whole and by one, the same as one that was made for its tenant, used by
 //! nobody before. On servers of their own, because looking for drift takes in all of a server.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper that fails is a test that fails"
+)]
+
 use tokio::task::JoinSet;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
