@@ -173,38 +173,29 @@ async fn debris(platform: &Platform) -> Vec<String> {
                           where datname ~ '^waangu(_t_|_schema_|$)' and datallowconn";
         for database in server.texts(databases).await {
             let dsn = in_database(&cell.superuser_dsn, &database);
-            // It may be dropped just now.
-            let Ok(place) = Session::try_open(&dsn).await else {
+            // It may be dropped just now, or in the middle of the look.
+            let Ok(held) = held(&dsn).await else {
                 found.push(format!("database {database} in {}", cell.id));
                 continue;
             };
-            found.extend(
-                place
-                    .texts("select pubname::text from pg_publication")
-                    .await,
-            );
-            // One that says that its tenant has left stays for good.
-            let homes_here = "select tenant_id::text from waangu.home where state <> 'moved'";
-            for number in place.texts(homes_here).await {
+            for (kind, name) in held {
+                let number = name.split('_').nth(1).unwrap_or_default();
                 let bucket = database.strip_prefix("waangu_schema_").unwrap_or("0");
                 let tier = match database.as_str() {
                     "waangu" => "shared",
                     name if name.starts_with("waangu_t_") => "dedicated",
                     _ => "schema",
                 };
-                let home = format!("{} {tier} {bucket} {number}", cell.id);
-                if !homes.contains(&home) {
-                    found.push(format!("home row: {home}"));
-                }
-            }
-            let schemas = "select nspname::text from pg_namespace where nspname ~ '^t_[0-9]+_'";
-            for schema in place.texts(schemas).await {
-                let number = schema.split('_').nth(1).unwrap();
-                if !homes.iter().any(|home| {
-                    home.starts_with(&format!("{} schema", cell.id))
-                        && home.ends_with(&format!(" {number}"))
-                }) {
-                    found.push(format!("schema {schema} in {}", cell.id));
+                let is_at_home = match kind.as_str() {
+                    "home" => homes.contains(&format!("{} {tier} {bucket} {name}", cell.id)),
+                    "schema" => homes.iter().any(|home| {
+                        home.starts_with(&format!("{} schema", cell.id))
+                            && home.ends_with(&format!(" {number}"))
+                    }),
+                    _ => false,
+                };
+                if !is_at_home {
+                    found.push(format!("{kind} {name} in {database} of {}", cell.id));
                 }
             }
             if let Some(number) = database.strip_prefix("waangu_t_")
@@ -215,6 +206,18 @@ async fn debris(platform: &Platform) -> Vec<String> {
         }
     }
     found
+}
+
+/// Publications, homes and tenants' schemas of one database. A home that says that its tenant has left stays
+/// for good.
+async fn held(dsn: &str) -> Result<Vec<(String, String)>, tokio_postgres::Error> {
+    let sql = "select 'publication', pubname::text from pg_publication
+                union all
+               select 'home', tenant_id::text from waangu.home where state <> 'moved'
+                union all
+               select 'schema', nspname::text from pg_namespace where nspname ~ '^t_[0-9]+_'";
+    let rows = Session::try_open(dsn).await?.try_rows(sql, &[]).await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
 /// Housekeeping comes round every 15 seconds.
