@@ -128,13 +128,13 @@ impl<'a> Stage<'a> {
                               where datname ~ '^waangu(_t_[0-9]+|_schema_[0-9]+)?$'";
             for database in server.texts(databases).await {
                 let dsn = in_database(&cell.superuser_dsn, &database);
-                // It may be dropped just now.
+                // It may be dropped just now, or while it is asked.
                 if let Ok(place) = Session::try_open(&dsn).await {
                     let sql = format!(
                         "select count(*) from waangu.home where tenant_id = {} and state = 'active'",
                         self.number
                     );
-                    doors += place.number(&sql).await;
+                    doors += place.try_number(&sql).await.unwrap_or(0);
                 }
             }
         }
