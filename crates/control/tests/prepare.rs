@@ -247,7 +247,7 @@ async fn a_refused_package_stops_nobody_and_is_tried_again() {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     };
-    let in_time = tokio::time::timeout(Duration::from_secs(90), installs).await;
+    let in_time = tokio::time::timeout(Duration::from_secs(40), installs).await;
     in_time.expect("it is tried again");
     assert_eq!(refused(&control).await, Vec::<String>::new());
     stop.cancel();

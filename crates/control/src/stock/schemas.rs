@@ -127,7 +127,9 @@ async fn demand(reconciler: &Reconciler, cell: &CellAdmin, most: u32) -> Result<
 fn shelves(demand: &Demand, mut there: Vec<i32>) -> Vec<Shelf> {
     there.sort_unstable();
     let held = |bucket: i32| demand.held.get(&bucket).copied().unwrap_or(0);
-    let next = (1..=i32::MAX).find(|bucket| held(*bucket) < demand.limit);
+    // No more of them are full than are lived in; a cell that is not declared has no room in any.
+    let mut some = (1..=i32::MAX).take(demand.held.len() + 1);
+    let next = some.find(|bucket| held(*bucket) < demand.limit);
     let shelf = |bucket: i32| {
         // A bucket that nobody lives in is dropped, but for the first.
         let lived_in = bucket == 1 || held(bucket) > 0;
@@ -215,6 +217,8 @@ mod tests {
             (demand(4, 9, &[(1, 9)]), vec![1], vec![(1, 0, 0)]),
             (demand(4, 9, &[]), vec![1, 2], vec![(1, 4, 4), (2, 0, 0)]),
             (demand(0, 9, &[(1, 2)]), vec![1], vec![(1, 0, 0)]),
+            // A cell that is not declared any more: found at once, not after two thousand million looks.
+            (demand(0, 0, &[]), vec![1], vec![(1, 0, 0)]),
         ];
         for (demand, there, expected) in cases {
             let found = shelves(&demand, there);
