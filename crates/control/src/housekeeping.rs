@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 use waangu_kernel::{CellId, Fault};
 use waangu_registry::Registry;
@@ -37,19 +38,32 @@ pub(crate) async fn run(
     max_held: i64,
     stop: CancellationToken,
 ) {
-    let mut rounds: Vec<_> = cells.iter().map(|cell| (cell, Beat::default())).collect();
-    loop {
-        if let Err(fault) = measure(&registry, &cells).await {
-            tracing::warn!(cause = fault.operator_cause(), "measuring: {fault}");
+    // A cell that hangs keeps none of the others waiting: bounds on what slots hold back are kept here.
+    let kept = cells.iter().map(|cell| async {
+        let mut beat = Beat::default();
+        loop {
+            keep(&registry, cell, &mut beat, max_held).await;
+            if rest(&stop).await.is_none() {
+                return;
+            }
         }
-        for (cell, beat) in &mut rounds {
-            keep(&registry, cell, beat, max_held).await;
+    });
+    let measured = async {
+        loop {
+            if let Err(fault) = measure(&registry, &cells).await {
+                tracing::warn!(cause = fault.operator_cause(), "measuring: {fault}");
+            }
+            if rest(&stop).await.is_none() {
+                return;
+            }
         }
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(ROUND) => {}
-        }
-    }
+    };
+    tokio::join!(join_all(kept), measured);
+}
+
+/// The pause between two rounds; `None` if there is no other.
+async fn rest(stop: &CancellationToken) -> Option<()> {
+    stop.run_until_cancelled(tokio::time::sleep(ROUND)).await
 }
 
 /// Everything at one cell, each with a bound of its own: a long sweep must not keep old places for ever.
@@ -91,7 +105,7 @@ async fn measure(registry: &Registry, cells: &[Arc<CellAdmin>]) -> Result<(), Fa
     drop(session);
     let due = cells.iter().filter(|cell| due.contains(cell.id()));
     let visits = due.map(|cell| async move { (cell.id(), in_time(VISIT, cell.measure()).await) });
-    let visited = futures_util::future::join_all(visits).await;
+    let visited = join_all(visits).await;
     let mut session = registry.session().await?;
     let tx = session.begin().await?;
     for (id, measured) in visited {

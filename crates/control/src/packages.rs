@@ -75,6 +75,15 @@ impl Refused {
         &self.why
     }
 
+    /// Whether a later release has brought these tables since, or more: its manifest stays.
+    fn is_overtaken(&self, installed: &[StoredPackage]) -> Result<bool, Fault> {
+        let of = |stored: &&StoredPackage| stored.module == *self.package.id();
+        let Some(now) = installed.iter().find(of) else {
+            return Ok(false);
+        };
+        Ok(self.installed.as_ref() != Some(&now.hash) && read(now)?.continues(&self.package))
+    }
+
     /// Whether another attempt would end as the last one did.
     fn stands(&self, installed: &[StoredPackage]) -> bool {
         let of = |stored: &&StoredPackage| stored.module == *self.package.id();
@@ -186,14 +195,15 @@ pub(crate) async fn keep_trying(
         let tried = async {
             let mut session = reconciler.registry.session().await?;
             let left = try_again(&mut session, &refused, &cells, &environment).await?;
-            if auto && left.len() < refused.len() {
+            let fewer = left.len() < refused.len();
+            refused = left;
+            if auto && fewer {
                 fleet::begin_all(&mut session).await?;
             }
-            Ok::<_, Fault>(left)
+            Ok::<_, Fault>(())
         };
-        match tried.await {
-            Ok(left) => refused = left,
-            Err(fault) => tracing::warn!(cause = fault.operator_cause(), "packages: {fault}"),
+        if let Err(fault) = tried.await {
+            tracing::warn!(cause = fault.operator_cause(), "packages: {fault}");
         }
         reconciler.fleet.notify_one();
     }
@@ -206,10 +216,17 @@ async fn try_again(
     environment: &str,
 ) -> Result<Vec<Refused>, Fault> {
     let tx = session.begin().await?;
-    let installed = tx.list_packages().await?;
-    let (mut left, due): (Vec<Refused>, Vec<Refused>) = refused
-        .iter()
-        .cloned()
+    let installed = tx.lock_packages().await?;
+    let mut open = Vec::new();
+    for refused in refused {
+        if refused.is_overtaken(&installed)? {
+            tx.delete_refusal(&write(&refused.package)?).await?;
+        } else {
+            open.push(refused.clone());
+        }
+    }
+    let (mut left, due): (Vec<Refused>, Vec<Refused>) = open
+        .into_iter()
         .partition(|refused| refused.stands(&installed));
     for refused in &left {
         tell(&tx, &refused.package, &refused.why).await?;

@@ -117,11 +117,9 @@ impl Reconciler {
 
     async fn reconcile(&self, session: &mut Session, id: TenantId) -> Result<(), Fault> {
         let tx = session.begin().await?;
-        let (tenant, activations, mut lineage) = try_join!(
-            tx.get_tenant_by_id(id),
-            tx.list_activations(id),
-            tx.list_ancestors(id),
-        )?;
+        // First: what is read after it is at least as new as its generation.
+        let tenant = tx.get_tenant_by_id(id).await?;
+        let (activations, mut lineage) = try_join!(tx.list_activations(id), tx.list_ancestors(id))?;
         let modules = self.modules(&tx, &tenant, activations).await?;
         lineage.sort_unstable();
         if tenant.desired == Desired::Deleted {

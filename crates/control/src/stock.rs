@@ -95,8 +95,10 @@ async fn tend(
     let Some(turn) = cell.stock_turn().await? else {
         return Ok(());
     };
-    shelves.tend(reconciler, cell, &turn, most.schemas).await?;
-    databases(reconciler, cell, &turn, most.databases).await
+    // What holds one kind up is nothing to the other.
+    let schemas = shelves.tend(reconciler, cell, &turn, most.schemas).await;
+    databases(reconciler, cell, &turn, most.databases).await?;
+    schemas
 }
 
 async fn databases(

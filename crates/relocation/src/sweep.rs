@@ -43,6 +43,14 @@ impl Debris {
         tenants.iter().any(|tenant| Some(tenant.number()) == owner)
     }
 
+    /// The database that it is in; a slot belongs to the server.
+    pub fn database(&self) -> Option<String> {
+        match self {
+            Self::Copy(database, _) | Self::Publication(database, _) => Some(database.clone()),
+            Self::Slot(_) => None,
+        }
+    }
+
     /// The number of the tenant that was moved.
     fn tenant(&self) -> Option<i64> {
         let name = match self {

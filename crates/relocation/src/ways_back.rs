@@ -63,14 +63,16 @@ pub async fn ways_back(cell: &CellAdminConfig) -> Result<Vec<WayBack>, Error> {
 /// # Errors
 /// `Database`.
 pub async fn close_way_back(cell: &CellAdminConfig, way: &WayBack) -> Result<(), Error> {
-    let client = connect(cell, &way.database).await?;
+    // What holds the log back goes first, even if its database can't be entered.
+    let server = connect(cell, "postgres").await?;
     let sql = "select pg_drop_replication_slot(slot_name) from pg_replication_slots
                 where slot_name = $1 and not active";
-    client.execute(sql, &[&way.name]).await?;
+    server.execute(sql, &[&way.name]).await?;
     let sql = "select exists (select from pg_replication_slots where slot_name = $1)";
-    if client.query_one(sql, &[&way.name]).await?.try_get(0)? {
+    if server.query_one(sql, &[&way.name]).await?.try_get(0)? {
         return Ok(());
     }
+    let client = connect(cell, &way.database).await?;
     let drop = format!("drop publication if exists {}", quoted(&way.name));
     Ok(client.batch_execute(&drop).await?)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use waangu_kernel::{Fault, TenantId, fault};
 use waangu_registry::{Hold, Registry, Tx};
-use waangu_relocation::{Error, databases_of, debris_in, drop_overdrawn, sweep_in};
+use waangu_relocation::{Debris, Error, databases_of, debris_in, drop_overdrawn, sweep_in};
 use waangu_tenancy::CellAdmin;
 
 /// Rows removed at a time from shared tables, and the rest after each batch: others work there.
@@ -72,6 +72,8 @@ pub(crate) async fn sweep_cell(
     // Until the end nobody is put on the way, whose slot could be taken for debris.
     tx.lock_placement(Hold::Exclusive).await?;
     let spared = spared(&tx, cell).await?;
+    // Only where something was found: the lock is not held for a look at a whole cell.
+    let places = found.iter().filter_map(Debris::database).collect();
     let swept = sweep_in(config, &places, &spared).await.map_err(unswept)?;
     for debris in swept {
         tracing::warn!(cell = %cell.id(), "swept what a move had left: {debris:?}");

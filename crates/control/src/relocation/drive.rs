@@ -217,13 +217,20 @@ impl Movers {
         }
         let tx = session.begin().await?;
         let now = tx.get_relocation(moved.id).await?;
+        // Until the source says whether it is fenced there is nothing to give up, or to count.
+        let unknown = fenced.is_none() && now.phase == Phase::Following;
+        let counts = !unknown && !matches!(error, Error::Busy);
+        // The next worker looks at what kept rows hold back, and copies instead.
+        let copies_next = now.adopted && matches!(error, Error::Held { .. });
         let hopeless =
-            is_hopeless(&error) || now.attempts + 1 >= ATTEMPTS && !matches!(error, Error::Busy);
+            is_hopeless(&error) && !copies_next || counts && now.attempts + 1 >= ATTEMPTS;
         if now.phase.is_past_commit() || !hopeless {
             if now.phase.is_past_commit() || matches!(error, Error::Busy) {
                 tx.defer_relocation(moved.id, &text, AT_ONCE).await?;
+            } else if unknown {
+                tx.defer_relocation(moved.id, &text, PERHAPS_FENCED).await?;
             } else {
-                let pause = rest(&now, fenced);
+                let pause = 2_f64.powi(now.attempts.min(8)).min(LONGEST_PAUSE);
                 tx.postpone_relocation(moved.id, &text, pause).await?;
             }
             tx.commit().await?;
@@ -322,19 +329,11 @@ fn told(error: &Error) -> String {
 
 /// Whether the old place is fenced although the move has failed; `None` if it does not say.
 async fn may_be_fenced(order: &Order, error: &Error) -> Option<bool> {
-    if matches!(error, Error::Database(_)) {
+    // What ends a step from outside may end it while the commit is on its way.
+    if matches!(error, Error::Database(_) | Error::Held { .. }) {
         return is_fenced(&order.request).await.ok();
     }
     Some(false)
-}
-
-/// How long a failed move rests before its next try, in seconds.
-fn rest(now: &Relocation, fenced: Option<bool>) -> f64 {
-    let longest = match fenced {
-        None if now.phase == Phase::Following => PERHAPS_FENCED,
-        _ => LONGEST_PAUSE,
-    };
-    2_f64.powi(now.attempts.min(8)).min(longest)
 }
 
 /// How a step ended.

@@ -60,8 +60,15 @@ pub(crate) async fn keep(registry: &Registry, cell: &CellAdmin) -> Result<(), Fa
     let standing = ways_back(cell.config()).await.map_err(unswept)?;
     let ends = standing.iter().map(|way| (way, judge(way, &known)));
     for (way, end) in ends.filter_map(|(way, end)| Some((way, end?))) {
-        close_way_back(cell.config(), way).await.map_err(unswept)?;
-        tracing::info!(cell = %cell.id(), way = %way.name, "closed a way back: {end}");
+        match close_way_back(cell.config(), way).await {
+            Ok(()) => {
+                tracing::info!(cell = %cell.id(), way = %way.name, "closed a way back: {end}");
+            }
+            // The next round tries again; the others are closed now.
+            Err(error) => {
+                tracing::warn!(cell = %cell.id(), way = %way.name, "a way back stays: {error}");
+            }
+        }
     }
     let tx = session.begin().await?;
     record(&tx, &known, &standing).await?;

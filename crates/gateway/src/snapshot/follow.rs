@@ -30,7 +30,10 @@ pub(crate) async fn follow(dsn: &str, snapshot: &Snapshot) {
                 let lost = read_on(&mut feed, snapshot, &mut pause).await;
                 tracing::warn!(error = ?lost, "change feed lost; serving the last snapshot");
             }
-            Err(error) => tracing::warn!(?error, "the control database does not answer"),
+            Err(error) => {
+                snapshot.recency().fail();
+                tracing::warn!(?error, "the control database does not answer");
+            }
         }
         tokio::select! {
             () = tokio::time::sleep(pause) => {}

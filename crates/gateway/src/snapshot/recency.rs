@@ -53,6 +53,11 @@ impl Recency {
         self.begun.fetch_add(1, Ordering::SeqCst) + 1
     }
 
+    /// The database was asked for a reading, in vain.
+    pub(super) fn fail(&self) {
+        *self.last() = Some(Instant::now());
+    }
+
     /// A reading was taken over.
     pub(super) fn end(&self, number: u64) {
         self.ended.send_replace(number);

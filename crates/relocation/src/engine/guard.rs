@@ -16,18 +16,20 @@ use waangu_kernel::TenantId;
 
 use super::Request;
 use super::observe::prefix;
+use super::reverse::WARM;
 use crate::Error;
-use crate::place::Side;
+use crate::place::{CONNECT, Side};
 use crate::progress::{Phase, Teller};
 
 /// Longest time between two looks; the first comes after one.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// The most that one of the tenant's slots holds back.
+/// The most that one of the tenant's slots holds back. A way back that nobody reads has a bound of its own,
+/// and no move fails because of it.
 const HELD: &str = "
 select coalesce(max(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)), 0)::bigint
   from pg_replication_slots
- where starts_with(slot_name, $1)";
+ where starts_with(slot_name, $1) and (active or not starts_with(slot_name, $1 || $2))";
 
 /// Looks after both ends of a move.
 pub(super) struct Guard {
@@ -78,9 +80,11 @@ impl Guard {
     async fn look_on(&self, end: End) -> Error {
         let mut session = None;
         let mut answered = Instant::now();
+        // Shorter than a connection's own bound: that it was not made in time is silence, not an answer.
+        let patience = (self.silence / 2).min(CONNECT / 2);
         loop {
             sleep(LOOK.min(self.silence / 4)).await;
-            match timeout(self.silence / 2, self.ask(end, &mut session)).await {
+            match timeout(patience, self.ask(end, &mut session)).await {
                 Ok(Err(held @ Error::Held { .. })) => return held,
                 Ok(Ok(())) => answered = Instant::now(),
                 // It answers, if only to refuse us; the step has sessions of its own to find out more.
@@ -109,7 +113,8 @@ impl Guard {
         };
         match end {
             End::Source => {
-                let row = client.query_one(HELD, &[&prefix(self.tenant)]).await?;
+                let (slots, ways_back) = (prefix(self.tenant), WARM.to_string());
+                let row = client.query_one(HELD, &[&slots, &ways_back]).await?;
                 self.judge(row.try_get(0)?)?;
             }
             End::Target => client.batch_execute("select 1").await?,

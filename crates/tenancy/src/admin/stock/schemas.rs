@@ -35,7 +35,10 @@ with relation as (
     select oid, relkind from pg_class where relnamespace = to_regnamespace(quote_ident($1))
 )
 , said (what) as (
-    select prosrc from pg_proc where pronamespace = to_regnamespace(quote_ident($1))
+    select prosrc || pg_get_function_arguments(oid) from pg_proc
+     where pronamespace = to_regnamespace(quote_ident($1))
+     union all
+    select typdefault from pg_type where typnamespace = to_regnamespace(quote_ident($1))
      union all
     select pg_get_expr(d.adbin, d.adrelid) from pg_attrdef d join relation r on r.oid = d.adrelid
      union all
@@ -231,6 +234,7 @@ fn take_sql(schema: &str, package: &ModulePackage) -> String {
                    from pg_proc p, unnest(p.proconfig) as c (setting)
                   where p.pronamespace = to_regnamespace(quote_ident({new}))
                     and starts_with(c.setting, 'search_path=')
+                    and position(v_old in c.setting) > 0
              loop
                  execute v_command;
              end loop;
