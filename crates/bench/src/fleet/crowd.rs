@@ -26,6 +26,9 @@ use crate::process::Process;
 /// Clients at once.
 const CLIENTS: usize = 4;
 
+/// Schemas in one database: what a cell has if nothing is said.
+const BUCKET_LIMIT: u32 = 400;
+
 /// Longest wait for one step of a deployment, and for a rollout.
 const PATIENCE: Duration = Duration::from_mins(1);
 const ROLLOUT: Duration = Duration::from_mins(10);
@@ -46,7 +49,7 @@ impl Crowd {
     /// An empty platform, which leaves upgrades to us.
     pub(super) async fn start(context: &Context) -> Result<Self, Failure> {
         // A stock would be made anew while upgrades are measured.
-        let stage = Stage::build(context, &["--stock", "0"]).await?;
+        let stage = Stage::build(context, BUCKET_LIMIT, &["--stock", "0"]).await?;
         let stage = stage.counting(&["--hold-upgrades", "--stock", "0"]).await?;
         Ok(Self {
             registry: Database::open(&stage.server, "waangu_control").await?,

@@ -22,6 +22,7 @@ pub(crate) const CELL: &str = "eu-west-1a";
 /// The one country.
 pub(crate) const COUNTRY: &str = "IE";
 
+/// What `{bucket_limit}` stands for depends on what is measured.
 const WORLD: &str = r#"
 version = 1
 
@@ -44,6 +45,7 @@ id = "eu-west-1a"
 region = "aws-eu-west-1"
 sla = "high"
 capacity = 1000000
+bucket_limit = {bucket_limit}
 
 [[profiles]]
 id = "sme"
@@ -67,15 +69,21 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Starts an empty platform, with these further arguments of `up`.
-    pub(crate) async fn build(context: &Context, arguments: &[&str]) -> Result<Self, Failure> {
+    /// Starts an empty platform, with so many schemas at most in a database and these further arguments of
+    /// `up`.
+    pub(crate) async fn build(
+        context: &Context,
+        bucket_limit: u32,
+        arguments: &[&str],
+    ) -> Result<Self, Failure> {
         let scratch = Scratch::new()?;
         let programs = programs(context, &scratch)?;
         let fleet = scratch.path("state").join("fleet");
         let mut folders = DirBuilder::new();
         folders.recursive(true).mode(0o711);
         folders.create(&fleet).of(fleet.display())?;
-        std::fs::write(fleet.join("bench.toml"), WORLD).of(fleet.display())?;
+        let world = WORLD.replace("{bucket_limit}", &bucket_limit.to_string());
+        std::fs::write(fleet.join("bench.toml"), world).of(fleet.display())?;
         let mut all = vec!["--http-port", "0"];
         all.extend_from_slice(arguments);
         let (platform, _start) = Platform::start(&programs, &scratch, &all).await?;
