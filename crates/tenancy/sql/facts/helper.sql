@@ -91,10 +91,22 @@ with role as (
       from relation
      where relrowsecurity
      union all
-    select r.object, format('policy %I', p.polname), 'is there', null
+    -- The pattern of all modules' policies.
+    select r.object, format('policy %I', p.polname)
+         , format('%s for %s to %s%s%s', s.mode, s.command, s.roles, s.visible, s.writable)
+         , format('create policy %I on %s as %s for %s to %s%s%s'
+                , p.polname, r.name, s.mode, s.command, s.roles, s.visible, s.writable)
          , format('drop policy %I on %s', p.polname, r.name)
       from relation r
       join pg_policy p on p.polrelid = r.oid
+         , lateral (
+            select case when p.polpermissive then 'permissive' else 'restrictive' end
+                 , case p.polcmd when 'r' then 'select' when 'a' then 'insert' when 'w' then 'update'
+                                 when 'd' then 'delete' else 'all' end
+                 , coalesce(' using (' || pg_get_expr(p.polqual, p.polrelid) || ')', '')
+                 , coalesce(' with check (' || pg_get_expr(p.polwithcheck, p.polrelid) || ')', '')
+                 , (select string_agg(o.name, ', ' order by o.name) from role o where o.oid = any (p.polroles))
+           ) s (mode, command, visible, writable, roles)
      union all
     select r.object, format('trigger %I', t.tgname), 'is there', null
          , format('drop trigger %I on %s', t.tgname, r.name)

@@ -69,6 +69,14 @@ pub(super) fn upgrade_sql(schema: &str, package: &ModulePackage, have: usize) ->
     create + &migration_sql(schema, package, have) + &protection_sql(schema, package)
 }
 
+/// Ends what a migration could leave behind for statements that follow with the administrator's rights: a
+/// cursor that COMMIT would run, a path on which their functions and types are others, another way to read
+/// strings or bytes, a commit that the disk does not have yet when it is said to be done. None of that is
+/// undone when `waangu.migrate` returns, if it was said without LOCAL.
+const BACK: &str =
+    "close all; set search_path = pg_catalog, pg_temp; reset standard_conforming_strings;
+             reset client_encoding; reset synchronous_commit;";
+
 /// The migrations after the `have` first.
 pub(super) fn migration_sql(schema: &str, package: &ModulePackage, have: usize) -> String {
     let module = &package.manifest.id;
@@ -76,6 +84,7 @@ pub(super) fn migration_sql(schema: &str, package: &ModulePackage, have: usize) 
     let script = steps.map(|(number, migration)| {
         format!(
             "select waangu.migrate({}, {});
+             {BACK}
              insert into waangu.migration (schema_name, module, number, name)
              values ({}, {}, {number}, {});\n",
             literal(schema),

@@ -217,26 +217,15 @@ impl Place<'_> {
     /// `module-manifest-invalid` when a migration breaks a rule of isolation; `internal` when its
     /// SQL fails; `database-unavailable`.
     pub async fn ensure_module(&mut self, package: &ModulePackage) -> Result<(), Fault> {
-        let module = &package.manifest.id;
-        let schema = self.placement.schema(self.tenant, module);
+        let schema = self.placement.schema(self.tenant, package.id());
         let client = self.client().await?;
-        let tx = client.transaction().await.map_err(from_driver)?;
-        // Two workers may bring in the first two tenants of a shared schema at once.
-        tx.execute("select pg_advisory_xact_lock(-3, hashtext($1))", &[&schema])
-            .await
-            .map_err(from_driver)?;
-        let row = tx
-            .query_one(MIGRATIONS, &[&schema, &module.as_str()])
-            .await
-            .map_err(from_driver)?;
-        let have: i64 = row.try_get(0).map_err(from_driver)?;
-        let have = usize::try_from(have).unwrap_or(0);
-        if have < package.migrations.len() {
-            tx.batch_execute(&upgrade_sql(&schema, package, have))
-                .await
-                .map_err(from_driver)?;
+        let done = install(client, &schema, package).await;
+        if done.is_err() {
+            // What a migration has prepared in the session stays when its transaction is undone, under
+            // the name of a statement of ours if it wants.
+            drop(self.client.take().map(Object::take));
         }
-        tx.commit().await.map_err(from_driver)
+        done
     }
 
     /// Opens or closes the tenant's door at this epoch.
@@ -277,6 +266,26 @@ impl Place<'_> {
         };
         Ok(self.client.insert(client))
     }
+}
+
+async fn install(client: &mut Object, schema: &str, package: &ModulePackage) -> Result<(), Fault> {
+    let tx = client.transaction().await.map_err(from_driver)?;
+    // Two workers may bring in the first two tenants of a shared schema at once.
+    tx.execute("select pg_advisory_xact_lock(-3, hashtext($1))", &[&schema])
+        .await
+        .map_err(from_driver)?;
+    let row = tx
+        .query_one(MIGRATIONS, &[&schema, &package.id().as_str()])
+        .await
+        .map_err(from_driver)?;
+    let have: i64 = row.try_get(0).map_err(from_driver)?;
+    let have = usize::try_from(have).unwrap_or(0);
+    if have < package.migrations.len() {
+        tx.batch_execute(&upgrade_sql(schema, package, have))
+            .await
+            .map_err(from_driver)?;
+    }
+    tx.commit().await.map_err(from_driver)
 }
 
 /// A statement, prepared once in the life of the connection: those of a place are the same for all

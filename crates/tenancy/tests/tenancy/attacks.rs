@@ -7,7 +7,7 @@ use waangu_testkit::connect;
 use crate::support::{Home, enter, module};
 
 /// Statements of an attacker who has the module's password. Each must be refused by PostgreSQL.
-const REFUSED: [&str; 60] = [
+const REFUSED: [&str; 63] = [
     // The keys, the fence and the seal.
     "select * from waangu.context_key",
     "select * from waangu.home",
@@ -21,6 +21,9 @@ const REFUSED: [&str; 60] = [
     "call waangu.revoke_grants('product')",
     "select waangu.migrate('stock', 'select 1')",
     "select waangu.broken_rule('stock', '{}')",
+    "select waangu.look('stock', 'waangu_stock', '{}')",
+    "select waangu.policy_statement('product', 'mine', 'select', '{public}', 'true', null)",
+    "select * from waangu.pattern",
     // Objects that would run in, or hide from, somebody else's transaction.
     "create temp table product (id bigint)",
     "create temp view product as select 1",

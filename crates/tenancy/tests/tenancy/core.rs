@@ -191,7 +191,7 @@ async fn nobody_enters_by_one_version_and_reads_by_another() {
     for round in 0..3 {
         // It seals with another letter, and looks for that.
         let older = text
-            .replace("v_core <> 3", "v_core <> 1")
+            .replace("v_core <> 4", "v_core <> 1")
             .replace("v_access || v_tenant", "'x' || v_access || v_tenant")
             .replace("'w'::text ||", "'xw'::text ||")
             .replace("'r'::text ||", "'xr'::text ||");

@@ -16,6 +16,7 @@ mod pools;
 mod preparation;
 mod proofs;
 mod provisioning;
+mod reach;
 #[cfg(test)]
 mod stock;
 mod stock_schemas;

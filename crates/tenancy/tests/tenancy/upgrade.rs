@@ -27,7 +27,10 @@ fn with(second: &str) -> ModulePackage {
 
 /// A schema-tier tenant that has the first migration.
 async fn first() -> Home {
-    let home = Home::bare(Tier::Schema).await;
+    begin(Home::bare(Tier::Schema).await).await
+}
+
+async fn begin(home: Home) -> Home {
     let (admin, tenant, placement) = (&home.cell.admin, home.tenant, &home.placement);
     let package = package("stock", &["movement"], &[FIRST]);
     admin.ensure_place(tenant, placement).await.unwrap();
@@ -82,7 +85,9 @@ async fn every_rule_holds_after_an_upgrade() {
         "drop view named; create view named with (security_invoker = true) as select 1 as one",
         "update product set name = 'x'",
     ];
-    for second in bent {
+    let bent = bent.into_iter().map(ToOwned::to_owned);
+    for second in bent.chain([ambiguous(), padded()]) {
+        let second = second.as_str();
         let home = first().await;
         let package = with(second);
         let done = upgrade(&home, &package).await;
@@ -96,6 +101,44 @@ async fn every_rule_holds_after_an_upgrade() {
         let older = package_of_one();
         assert_eq!(upgrade(&home, &older).await.unwrap(), Upgraded::Newer);
     }
+}
+
+/// A table as `protect` leaves it, but for what stands in the policy for reading.
+fn lookalike(table: &str, columns: &str, reading: &str) -> String {
+    let to = "to waangu_stock, waangu_owner";
+    let writer = "tenant_id = (select waangu.writer())";
+    format!(
+        "create table {table} ({columns}, primary key (tenant_id, id));
+         alter table {table} enable row level security, force row level security;
+         {reading};
+         create policy tenant_insert on {table} for insert {to} with check ({writer});
+         create policy tenant_update on {table} for update {to} using ({writer}) with check ({writer});
+         create policy tenant_delete on {table} for delete {to} using ({writer});
+         create policy tree on {table} for select to waangu_stock_tree
+           using (tenant_id = any ((select waangu.subtree())::bigint[]));
+         grant select, insert, update, delete on {table} to waangu_stock;
+         grant select on {table} to waangu_stock_tree"
+    )
+}
+
+/// Without its brackets this reads as the right policy: a column of a table that is named like our schema.
+fn ambiguous() -> String {
+    let columns = "tenant_id bigint not null, id bigint not null, tenant bigint";
+    let reading = "create policy tenant on waangu for select to waangu_stock, waangu_owner
+                     using (tenant_id = (select waangu.tenant))";
+    lookalike("waangu", columns, reading)
+}
+
+/// PostgreSQL keeps the same words for this one as for the right policy: of another column.
+fn padded() -> String {
+    let columns = "no_tenant bigint, tenant_id bigint not null, id bigint not null";
+    let head = "create policy tenant on odd for select to waangu_stock, waangu_owner";
+    let reading = format!(
+        "do $do$ begin
+             execute $p${head:1024} using (no_tenant = (select waangu.tenant()))$p$;
+         end $do$"
+    );
+    lookalike("odd", columns, &reading)
 }
 
 fn package_of_one() -> ModulePackage {
@@ -166,4 +209,116 @@ async fn an_upgrade_gives_up_soon_when_the_tenant_is_busy() {
         upgrade(&home, &package).await.unwrap(),
         Upgraded::Migrated(1)
     );
+}
+
+/// A report of one table must not hold up an upgrade of another.
+#[tokio::test]
+async fn an_upgrade_waits_for_no_table_that_it_does_not_touch() {
+    let home = first().await;
+    let mut client = home.superuser().await;
+    let report = client.transaction().await.unwrap();
+    let sql = format!("select count(*) from {}.movement", home.schema());
+    report.query_one(&sql, &[]).await.unwrap();
+    let package = with("alter table product add column note text");
+    assert_eq!(
+        upgrade(&home, &package).await.unwrap(),
+        Upgraded::Migrated(1)
+    );
+}
+
+/// No tenant has entered while a migration runs: one that reads or writes rows would find none, and say
+/// nothing.
+#[tokio::test]
+async fn a_migration_misses_no_row() {
+    let back_fill = "update product set name = upper(name)";
+    let caught = format!("do $$ begin {back_fill}; exception when others then null; end $$");
+    let by_function = format!(
+        "create function fill() returns void language plpgsql as $$
+         begin {back_fill}; exception when insufficient_privilege then null; end $$; select fill()"
+    );
+    let by_default = "create function named(p text) returns text language sql as
+           'select max(upper(name)) from product where name = p or p is null';
+         alter table movement add column label text default named('old');
+         alter table movement alter label drop default;
+         update product set name = (select label from movement limit 1)";
+    for second in [back_fill, &caught, &by_function, by_default] {
+        let home = first().await;
+        let client = home.superuser().await;
+        let (schema, tenant) = (home.schema(), home.tenant.number());
+        let rows = format!(
+            "insert into {schema}.product values ({tenant}, 1, 'old');
+             insert into {schema}.movement values ({tenant}, 1)"
+        );
+        client.batch_execute(&rows).await.unwrap();
+        let package = with(second);
+        let done = upgrade(&home, &package).await;
+        assert_eq!(done.unwrap(), Upgraded::Migrated(1), "{second}");
+        let sql = format!("select name from {schema}.product");
+        let row = client.query_one(&sql, &[]).await.unwrap();
+        assert_eq!(row.get::<_, &str>(0), "OLD", "{second}");
+        let none: [&str; 0] = [];
+        assert_eq!(drifts(&client, &home, &package).await, none, "{second}");
+
+        let key = "alter table movement add foreign key (tenant_id, id) references product";
+        let orphan = format!("insert into {schema}.movement values ({tenant}, 2)");
+        client.batch_execute(&orphan).await.unwrap();
+        let mut package = package;
+        let third = self::package("stock", &[], &[key]);
+        package.migrations.extend(third.migrations);
+        let refused = upgrade(&home, &package).await;
+        assert_eq!(code(refused), "internal", "a key over rows that break it");
+    }
+}
+
+/// A migration runs with few rights, and in the session of the administrator. What it leaves there must not
+/// have the next statements do its will: of the same namespace or of the next one.
+#[tokio::test]
+async fn a_migration_leaves_no_trap_for_the_administrator() {
+    let usurp = "create function usurp(p text) returns boolean language plpgsql as $$
+         begin
+             if (select rolsuper from pg_catalog.pg_roles where rolname = current_user)
+                and pg_catalog.to_regrole('usurper') is null
+             then
+                 create role usurper;
+             end if;
+             return true;
+         end $$;";
+    let own_path =
+        "do $$ begin perform 1; execute pg_catalog.format('set search_path = %I, pg_catalog'
+           , pg_catalog.current_schema()); end $$";
+    let traps = [
+        format!(
+            "{usurp} create domain text as pg_catalog.text check (usurp(value)); {own_path}"
+        ),
+        format!(
+            "{usurp} create function pg_advisory_xact_lock(integer, integer) returns void
+               language sql as $$ select usurp('') $$;
+             create function hashtext(pg_catalog.text) returns integer
+               language sql as $$ select usurp('')::integer $$; {own_path}"
+        ),
+        format!("{usurp} declare c cursor with hold for select usurp('')"),
+        format!("{usurp} prepare s1 as select usurp('')"),
+        r"set standard_conforming_strings = off; select '\' || ' ); create role usurper; commit; -- '".to_owned(),
+    ];
+    for trap in traps {
+        let home = first().await;
+        let mut other = Home::bare(Tier::Schema).await;
+        other.placement.bucket = home.placement.bucket;
+        let other = begin(other).await;
+        let package = with(&trap);
+        let limits = UpgradeLimits::default();
+        let admin = &home.cell.admin;
+        let mut upgrader = admin
+            .upgrader(&home.database(), &package, limits)
+            .await
+            .unwrap();
+        for schema in [home.schema(), other.schema()] {
+            // Whether it is refused or not, it has gained nothing.
+            drop(upgrader.upgrade(&schema, 1).await);
+        }
+        let client = home.superuser().await;
+        let sql = "select to_regrole('usurper') is null";
+        let row = client.query_one(sql, &[]).await.unwrap();
+        assert!(row.get::<_, bool>(0), "{trap}");
+    }
 }

@@ -122,6 +122,11 @@ pub(super) const BREAKS: &[Break] = &[
         "",
     ),
     breaks(
+        "alter policy tenant on waangu.pattern using (true)",
+        "table waangu.pattern",
+        "policy tenant",
+    ),
+    breaks(
         "drop function waangu.migrate(text, text)",
         "function waangu.migrate(text,text)",
         "is missing",
