@@ -92,7 +92,7 @@ fn sizes(effort: Effort) -> Vec<Size> {
         dumps,
     };
     match effort {
-        Effort::Quick => vec![size(10, 4, 2)],
+        Effort::Quick => vec![size(10, 4, 2), size(100, 2, 1)],
         Effort::Full => vec![size(10, 16, 3), size(100, 8, 2), size(1000, 4, 1)],
     }
 }

@@ -1,4 +1,4 @@
-//! `bench --torture NAME`: random work under random kills, and then the question what was lost.
+//! `bench --torture NAME`: random work under random kills and cuts, and then the question what was lost.
 //!
 //! Invariant: the last line is the count of operations, kills and losses; the exit code is 0 if nothing
 //! was lost, 3 if something was, 1 if it could not be tried.
@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::failure::Failure;
 use crate::progress::{line, talk};
 
+mod cuts;
 mod debris;
 mod fleet;
 mod kills;

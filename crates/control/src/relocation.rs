@@ -9,8 +9,8 @@
 //! - the phase is recorded before the work that it stands for, so a move that is `queued` has made
 //!   nothing, and one that may be behind the commit point is never taken for one that is not;
 //! - before the commit point a failed move is undone, behind it only driven forward;
-//! - one worker takes nothing but moves behind the commit point: nobody serves those tenants, so they
-//!   must not wait for the copy of another one.
+//! - one worker, the watchman, goes on with nothing but moves behind the commit point, recorded as such or
+//!   found to be ([`watch`]): nobody serves those tenants, so they must not wait for the copy of another one.
 //!
 //! Left out: the protocol (docs/relocation.md).
 
@@ -29,9 +29,11 @@ pub(crate) mod clean;
 mod drive;
 mod order;
 mod ride;
+mod watch;
 pub(crate) mod ways;
 
 pub(crate) use order::{Moved, request, tables};
+use watch::Asked;
 
 /// Pause between two looks for a move: so long nobody may serve a tenant whose worker was killed.
 const LOOK: Duration = Duration::from_millis(200);
@@ -67,10 +69,11 @@ impl Movers {
     }
 
     async fn work(&self, which: Standstill, stop: &CancellationToken) {
+        let mut asked = Asked::default();
         while !stop.is_cancelled() {
             let turn = async {
                 let mut session = self.reconciler.registry.session().await?;
-                self.turn(&mut session, which).await
+                self.turn(&mut session, which, &mut asked).await
             };
             // Dropped in the middle, a move goes on with the next process.
             let turned = tokio::select! {
@@ -94,11 +97,22 @@ impl Movers {
     }
 
     /// Takes one move as far as it goes now; says whether there was one.
-    async fn turn(&self, session: &mut Session, which: Standstill) -> Result<bool, Fault> {
+    async fn turn(
+        &self,
+        session: &mut Session,
+        which: Standstill,
+        asked: &mut Asked,
+    ) -> Result<bool, Fault> {
         let avoided = self.reconciler.circuits.avoided(usize::MAX);
-        let Some(moved) = session.claim_relocation(which, &avoided).await? else {
+        let lately = asked.lately();
+        let claimed = session.claim_relocation(which, &avoided, &lately).await?;
+        let Some(mut moved) = claimed else {
             return Ok(false);
         };
+        if which == Standstill::Only && !self.is_standing(session, &mut moved, asked).await? {
+            session.release_all().await?;
+            return Ok(true);
+        }
         Box::pin(self.drive(session, moved)).await?;
         session.release_all().await?;
         // Whatever was wanted of the tenant meanwhile is due now.

@@ -24,6 +24,7 @@ use self::guard::Guard;
 pub use self::observe::is_fenced;
 use self::observe::{NOTES, drop_remains, home, keep_place, prefix};
 use crate::laps::Laps;
+use crate::pace::{Pace, Steering};
 use crate::place::{SILENCE, Side};
 use crate::progress::{Phase, Progress, Teller};
 use crate::state::{self, Home, Step};
@@ -140,6 +141,9 @@ pub struct Relocation {
     looked: Option<Instant>,
     /// What the step in hand has spent its time on.
     laps: Laps,
+    pace: Pace,
+    /// Lives as long as rows may be read.
+    _steering: Steering,
     teller: Teller,
     stop: CancellationToken,
 }
@@ -172,6 +176,8 @@ impl Relocation {
             return Err(Error::Busy);
         }
         laps.end("claim");
+        let pace = Pace::new();
+        let steering = Steering::begin(source, target, &pace);
         let admin = CellAdmin::new(target.cell.clone());
         let (reader, ()) =
             future::try_join(prepared(source, tenant), make_place(&admin, &request)).await?;
@@ -197,6 +203,8 @@ impl Relocation {
             recent: Vec::new(),
             looked: None,
             laps,
+            pace,
+            _steering: steering,
             teller: Teller::new(),
             stop: CancellationToken::new(),
             request,

@@ -29,7 +29,8 @@ impl Laps {
         self.add(part, took);
     }
 
-    fn add(&mut self, part: &'static str, took: Duration) {
+    /// Adds a time that was measured elsewhere.
+    pub(crate) fn add(&mut self, part: &'static str, took: Duration) {
         match self.laps.iter_mut().find(|(name, _)| *name == part) {
             Some((_, sum)) => *sum += took,
             None => self.laps.push((part, took)),

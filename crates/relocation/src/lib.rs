@@ -20,6 +20,7 @@ pub mod state;
 
 mod engine;
 mod laps;
+mod pace;
 mod place;
 mod progress;
 mod stop;

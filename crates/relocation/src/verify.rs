@@ -3,7 +3,7 @@
 //! The caller gives a session at each end, each in one snapshot, and the rows for which these two are not
 //! at the same point: those that changed behind the source's. All others are counted and digested on both
 //! sides; the sum of the rows' digests does not depend on their order. If the sums differ, the rows are
-//! looked for: by 1024 parts of the keys' digests, then by key.
+//! looked for: by 1024 parts of the digests, then by key.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -14,12 +14,22 @@ use tokio_postgres::types::ToSql;
 use waangu_kernel::TenantId;
 
 use crate::Error;
+use crate::pace::Pace;
 use crate::place::quoted;
 use crate::progress::Teller;
 use crate::table::Table;
 
 /// Keys compared with one statement.
 const CHUNK: usize = 2000;
+
+/// Rows whose digests are fetched at once: some milliseconds of work.
+const FETCHED: usize = 2000;
+
+/// The same, as a number of units of the pace.
+const ROWS: f64 = 2000.0;
+
+/// Digests are told apart by so many of their bits, so that a difference can be found.
+const PARTS: usize = 1024;
 
 /// Differing rows that are kept as evidence.
 const KEPT: usize = 20;
@@ -81,14 +91,16 @@ pub(crate) async fn whole(
     ends: &Ends<'_>,
     except: &Dirty,
     teller: &Teller,
+    pace: &Pace,
 ) -> Result<Verdict, Error> {
+    pace.begin(None);
     for (index, table) in ends.tables.iter().enumerate() {
         teller.table(&table.source);
         let but = except.of(index);
-        let here = sums(ends.source, &table.source, table, ends.tenant, &but);
-        let there = sums(ends.target, &table.target, table, ends.tenant, &but);
+        let here = sums(ends.source, &table.source, table, ends.tenant, &but, pace);
+        let there = sums(ends.target, &table.target, table, ends.tenant, &but, pace);
         let (here, there) = future::try_join(here, there).await?;
-        let parts: Vec<i64> = differing(&here, &there);
+        let parts = here.differing(&there);
         if parts.is_empty() {
             continue;
         }
@@ -98,7 +110,7 @@ pub(crate) async fn whole(
         here_keys.retain(|key, _| !except.has(index, key));
         there_keys.retain(|key, _| !except.has(index, key));
         let keys = differing(&here_keys, &there_keys);
-        let counts = (count(&here), count(&there));
+        let counts = (here.count(), there.count());
         return differs(ends, table, keys, Some(counts)).await;
     }
     Ok(Verdict::Same)
@@ -185,22 +197,64 @@ fn differing<K: Ord + Clone, V: PartialEq>(
     keys
 }
 
-fn count(sums: &BTreeMap<i64, (i64, String)>) -> i64 {
-    sums.values().map(|(count, _)| count).sum()
+/// A digest of a row of `t`: 64 bits, from the bytes of its values. Types whose hash PostgreSQL takes of
+/// just their bytes are hashed as they are, all others as text: numbers that are equal but written
+/// differently (`1.0`, `1.00`) are not the same row.
+fn digest(table: &Table) -> String {
+    let columns = table.columns.iter();
+    let columns: Vec<String> = columns
+        .map(|(name, kind)| {
+            let column = format!("t.{}", quoted(name));
+            match hashed_by_bytes(kind) {
+                Hashed::AsItIs => column,
+                Hashed::WithItsBytes => format!("{column} collate \"C\""),
+                Hashed::AsText => format!("{column}::text collate \"C\""),
+            }
+        })
+        .collect();
+    // A record's hash is a sum over its columns, in which two rows that have swapped a value would add up
+    // to what they were; hashed once more, it is not.
+    format!(
+        "hashint8extended(hash_record_extended(row({}), 0), 0)",
+        columns.join(", ")
+    )
 }
 
-/// The digest of some columns of `t`.
-fn digest<'a>(columns: impl Iterator<Item = &'a String>) -> String {
-    format!("hashtextextended({}, 0)", text(columns))
+/// How a type's values are hashed.
+enum Hashed {
+    AsItIs,
+    /// Under another collation, equal texts may have different bytes.
+    WithItsBytes,
+    AsText,
 }
 
-fn text<'a>(columns: impl Iterator<Item = &'a String>) -> String {
-    let all: Vec<String> = columns.map(|name| format!("t.{}", quoted(name))).collect();
-    format!("row({})::text", all.join(", "))
+/// By the type as `format_type` writes it.
+fn hashed_by_bytes(kind: &str) -> Hashed {
+    match kind {
+        "smallint"
+        | "integer"
+        | "bigint"
+        | "boolean"
+        | "uuid"
+        | "bytea"
+        | "date"
+        | "timestamp with time zone"
+        | "timestamp without time zone" => Hashed::AsItIs,
+        "text" => Hashed::WithItsBytes,
+        kind if kind.starts_with("character varying") && !kind.ends_with(']') => {
+            Hashed::WithItsBytes
+        }
+        _ => Hashed::AsText,
+    }
 }
 
-fn key_part(table: &Table) -> String {
-    format!("{} & 1023", digest(table.key.iter()))
+/// A row of `t` as text.
+fn text(table: &Table) -> String {
+    let columns = table.columns.iter();
+    let columns: Vec<String> = columns
+        .map(|(name, _)| format!("t.{}", quoted(name)))
+        .collect();
+    format!("row({})::text", columns.join(", "))
 }
 
 /// The key as text, as the stream gives it.
@@ -212,43 +266,83 @@ fn key_texts(table: &Table) -> String {
     format!("array[{}]", parts.join(", "))
 }
 
-fn all_columns(table: &Table) -> impl Iterator<Item = &String> {
-    table.columns.iter().map(|(name, _)| name)
+/// How many rows have a digest in each part, and the sum of these digests.
+#[derive(Debug, PartialEq, Eq)]
+struct Sums(Vec<(i64, i128)>);
+
+impl Sums {
+    fn new() -> Self {
+        Self(vec![(0, 0); PARTS])
+    }
+
+    fn add(&mut self, digest: i64) {
+        let part = usize::try_from(part_of(digest)).unwrap_or(0);
+        if let Some((count, sum)) = self.0.get_mut(part) {
+            *count += 1;
+            *sum += i128::from(digest);
+        }
+    }
+
+    fn count(&self) -> i64 {
+        self.0.iter().map(|(count, _)| count).sum()
+    }
+
+    /// Parts that are not the same.
+    fn differing(&self, other: &Self) -> Vec<i64> {
+        let both = (0_i64..).zip(self.0.iter().zip(&other.0));
+        both.filter(|(_, (here, there))| here != there)
+            .map(|(part, _)| part)
+            .collect()
+    }
 }
 
-/// Number of rows and sum of their digests, for each part of the keys.
+/// As `& 1023` in SQL.
+fn part_of(digest: i64) -> i64 {
+    digest & 1023
+}
+
+/// Sums up the digests of all rows but some, a few rows at a time, as fast as the pace allows.
 async fn sums(
     client: &Client,
     name: &str,
     table: &Table,
     tenant: TenantId,
     but: &[&Vec<String>],
-) -> Result<BTreeMap<i64, (i64, String)>, Error> {
+    pace: &Pace,
+) -> Result<Sums, Error> {
     let keys = Keys::new(table, but);
-    let except = if but.is_empty() {
-        String::new()
+    let (except, params) = if but.is_empty() {
+        (String::new(), Vec::new())
     } else {
-        format!(
+        let except = format!(
             "and not exists (select from {} where {})",
             keys.from, keys.matching
-        )
+        );
+        (except, keys.params())
     };
+    let digest = digest(table);
+    let number = tenant.number();
     let sql = format!(
-        "select {}, count(*), sum({})::text from {name} t where t.tenant_id = {} {except} group by 1",
-        key_part(table),
-        digest(all_columns(table)),
-        tenant.number(),
+        "declare digests no scroll cursor for
+         select {digest} from {name} t where t.tenant_id = {number} {except}"
     );
-    let params = if but.is_empty() {
-        Vec::new()
-    } else {
-        keys.params()
-    };
-    let found = client.query(&sql, &params).await?;
-    found
-        .iter()
-        .map(|row| Ok((row.try_get(0)?, (row.try_get(1)?, row.try_get(2)?))))
-        .collect()
+    client.execute(&sql, &params).await?;
+    let fetch = client
+        .prepare(&format!("fetch {FETCHED} from digests"))
+        .await?;
+    let mut sums = Sums::new();
+    loop {
+        let rows = client.query(&fetch, &[]).await?;
+        for row in &rows {
+            sums.add(row.try_get(0)?);
+        }
+        if rows.len() < FETCHED {
+            break;
+        }
+        pace.pass(ROWS).await;
+    }
+    client.batch_execute("close digests").await?;
+    Ok(sums)
 }
 
 /// Keys and digests of the rows in some parts.
@@ -259,11 +353,10 @@ async fn keys_in(
     tenant: TenantId,
     parts: &[i64],
 ) -> Result<BTreeMap<Vec<String>, i64>, Error> {
+    let digest = digest(table);
     let sql = format!(
-        "select {}, {} from {name} t where t.tenant_id = $1 and {} = any ($2)",
+        "select {}, {digest} from {name} t where t.tenant_id = $1 and {digest} & 1023 = any ($2)",
         key_texts(table),
-        digest(all_columns(table)),
-        key_part(table),
     );
     // One part is enough to name rows of a small difference; a large one need not be told whole.
     let parts = parts.get(..parts.len().min(KEPT)).unwrap_or(parts);
@@ -281,7 +374,7 @@ async fn rows(
     table: &Table,
     keys: &[&Vec<String>],
 ) -> Result<BTreeMap<Vec<String>, i64>, Error> {
-    let what = digest(all_columns(table));
+    let what = digest(table);
     look_up(client, name, table, keys, &what).await
 }
 
@@ -292,7 +385,7 @@ async fn texts(
     table: &Table,
     keys: &[&Vec<String>],
 ) -> Result<BTreeMap<Vec<String>, String>, Error> {
-    let what = text(all_columns(table));
+    let what = text(table);
     look_up(client, name, table, keys, &what).await
 }
 

@@ -16,7 +16,8 @@ use crate::shop::{Clerk, Mix, Seen, Shop};
 /// Writes in a second that are wished for (issue 5).
 const WISHED: f64 = 500.0;
 
-/// What of the rate that the machine reaches is asked of it: moving takes its share too.
+/// What of the rate that the machine reaches is asked of it, neighbours included: moving takes its share
+/// too.
 const SHARE: f64 = 0.5;
 
 /// Clerks of the tenant.
@@ -24,6 +25,9 @@ const CLERKS: u32 = 16;
 
 /// One write of each neighbour, so often.
 const NEIGHBOURLY: Duration = Duration::from_millis(20);
+
+/// Writes in a second of all neighbours.
+const NEIGHBOURS: f64 = 100.0;
 
 /// Between two moves, so that neighbours are seen without one.
 pub(super) const QUIET: Duration = Duration::from_secs(2);
@@ -33,7 +37,7 @@ pub(super) const QUIET: Duration = Duration::from_secs(2);
 pub(super) struct Pace {
     /// Writes in a second with all clerks in a hurry.
     pub(super) most: f64,
-    /// Writes in a second that are asked for.
+    /// Writes in a second that are asked of the tenant.
     pub(super) asked: f64,
 }
 
@@ -55,7 +59,7 @@ pub(super) async fn calibrate(platform: &Platform, effort: Effort) -> Result<Pac
     let most = f64::from(done.into_inner()) / length.as_secs_f64();
     Ok(Pace {
         most,
-        asked: (most * SHARE).min(WISHED),
+        asked: (most * SHARE - NEIGHBOURS).clamp(NEIGHBOURS, WISHED),
     })
 }
 

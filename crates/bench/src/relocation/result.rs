@@ -61,7 +61,7 @@ pub(super) fn tell(all: &[Sized], wrong: Vec<String>, pace: Pace, report: &mut R
     report.facts.insert(
         "load".to_owned(),
         format!(
-            "{:.0} writes/s asked for, {:.0} reached without moves",
+            "{:.0} writes/s of the tenant and 100 of others asked for, {:.0} reached without moves",
             pace.asked, pace.most
         ),
     );

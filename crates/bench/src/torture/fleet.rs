@@ -58,7 +58,7 @@ pub(super) async fn run(ordeal: Ordeal, programs: &Path) -> Result<Outcome, Fail
         odd: Mutex::default(),
         deployed: AtomicU64::new(0),
     };
-    let mut second = Second::new(programs, &scratch);
+    let mut second = Second::new(programs, &scratch, kills::control_file(&scratch));
     second.start()?;
     let end = Instant::now() + ordeal.length;
     let workers = (0..WORKERS).map(|number| work(&arena, number, ordeal.seed, end));

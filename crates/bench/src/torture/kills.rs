@@ -1,6 +1,7 @@
 //! Killing the platform's own processes.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::Signal;
@@ -42,34 +43,48 @@ pub(super) fn kill(platform: &Platform, kind: Kind, chance: &mut Chance) -> bool
     }
 }
 
+/// The platform's own file for control processes.
+pub(super) fn control_file(scratch: &Scratch) -> PathBuf {
+    scratch.path("state").join("run/control.toml")
+}
+
 /// A second control process on the platform's state; killed when dropped.
 #[derive(Debug)]
 pub(super) struct Second {
     program: PathBuf,
     config: PathBuf,
+    log: PathBuf,
     child: Option<Child>,
 }
 
 impl Second {
     /// Not started yet.
-    pub(super) fn new(programs: &std::path::Path, scratch: &Scratch) -> Self {
+    pub(super) fn new(programs: &Path, scratch: &Scratch, config: PathBuf) -> Self {
         Self {
             program: programs.join("waangu"),
-            config: scratch.path("state").join("run/control.toml"),
+            config,
+            log: scratch.path("second.log"),
             child: None,
         }
     }
 
     pub(super) fn start(&mut self) -> Result<(), Failure> {
+        let log = File::options().create(true).append(true).open(&self.log);
         let mut command = Command::new(&self.program);
         command
             .args(["control", "--listen", "127.0.0.1:0", "--config"])
             .arg(&self.config)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null());
+            .stderr(log.of(self.log.display())?);
         self.child = Some(command.spawn().of(self.program.display())?);
         Ok(())
+    }
+
+    /// How many lines of its log say this, in all of its lives.
+    pub(super) fn said(&self, what: &str) -> Result<usize, Failure> {
+        let log = std::fs::read_to_string(&self.log).of(self.log.display())?;
+        Ok(log.lines().filter(|line| line.contains(what)).count())
     }
 
     /// Ends it the hard way; it may have ended by itself.

@@ -1,7 +1,8 @@
 //! Moves': tenants are moved to and fro between tiers and cells, in random directions, while their clerks
-//! work and control planes, gateway, modules and PostgreSQL servers are killed at random. Then everything
-//! has to settle: every acknowledged write is there once, sums hold, the tenant that nobody moved is
-//! untouched, and nothing is left behind ([`debris`]).
+//! work, control planes, gateway, modules and PostgreSQL servers are killed at random, and the ways of one
+//! control plane and of the modules to the cells are cut ([`cuts`](super::cuts)). Then everything has to
+//! settle: every acknowledged write is there once, sums hold, the tenant that nobody moved is untouched, and
+//! nothing is left behind ([`debris`]).
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -14,6 +15,7 @@ use tokio::time::{Instant, sleep};
 use waangu_api::ClientError;
 use waangu_api::types::TenantView;
 
+use super::cuts::Ways;
 use super::kills::{self, Kind, Second};
 use super::{Chance, Ordeal, Outcome, debris};
 use crate::failure::Failure;
@@ -51,6 +53,9 @@ struct Arena<'a> {
     /// Moves that found their rows at the new place.
     adopted: AtomicU64,
     kills: AtomicU64,
+    cuts: AtomicU64,
+    /// For how long writers waited for each move, in milliseconds.
+    pauses: Mutex<Vec<f64>>,
     /// How long acts took, in milliseconds.
     took: Mutex<Vec<f64>>,
     /// What should not have happened.
@@ -61,6 +66,8 @@ pub(super) async fn run(ordeal: Ordeal, programs: &Path) -> Result<Outcome, Fail
     let scratch = Scratch::new()?;
     let arguments = ["--http-port", "0", "--move-grace", GRACE];
     let (platform, _start) = Platform::start(programs, &scratch, &arguments).await?;
+    let mut chance = Chance::new(ordeal.seed ^ 0x6375_7473);
+    let modules = lead_modules(&platform, &scratch, &mut chance).await?;
     let mut shops = Vec::new();
     for number in 0..=MOVED {
         let tier = TIERS.get(number % TIERS.len()).copied().unwrap_or("shared");
@@ -72,8 +79,7 @@ pub(super) async fn run(ordeal: Ordeal, programs: &Path) -> Result<Outcome, Fail
         let hired = (0..CLERKS).map(|n| Clerk::hire(shop, n, Mix::Everything, ordeal.seed));
         clerks.push(try_join_all(hired).await?);
     }
-    let mut second = Second::new(programs, &scratch);
-    second.start()?;
+    let (ways, mut second) = start_second(&platform, programs, &scratch).await?;
     let arena = Arena {
         platform: &platform,
         cells: platform
@@ -88,6 +94,8 @@ pub(super) async fn run(ordeal: Ordeal, programs: &Path) -> Result<Outcome, Fail
         undone: AtomicU64::new(0),
         adopted: AtomicU64::new(0),
         kills: AtomicU64::new(0),
+        cuts: AtomicU64::new(0),
+        pauses: Mutex::default(),
         took: Mutex::default(),
         odd: Mutex::default(),
     };
@@ -95,10 +103,12 @@ pub(super) async fn run(ordeal: Ordeal, programs: &Path) -> Result<Outcome, Fail
     let before = placement(resting).await?;
     let moving = shops.iter().take(MOVED).enumerate();
     let working = clerks.iter_mut().flatten();
-    let (worked, moved, killed) = tokio::join!(
+    let (worked, moved, killed, ..) = tokio::join!(
         try_join_all(working.map(|clerk| work(&arena, clerk))),
         try_join_all(moving.map(|(number, shop)| shift(&arena, shop, number))),
         kill(&arena, &mut second),
+        cut(&arena, &ways, chance.clone()),
+        cut(&arena, &modules, Chance::new(chance.below(u64::MAX))),
     );
     worked.and(moved).and(killed)?;
     talk("comparing the clerks' notes with the rows");
@@ -116,7 +126,8 @@ pub(super) async fn run(ordeal: Ordeal, programs: &Path) -> Result<Outcome, Fail
         ));
     }
     losses.extend(debris::left(&platform, &shops).await?);
-    tell(&arena);
+    // Only its own log says which moves it ended.
+    tell(&arena, second.said(": moved ")?);
     let operations = arena.took.lock().map_or(0, |took| took.len());
     let outcome = Outcome {
         operations: u64::try_from(operations).unwrap_or(0) + arena.moves.load(Ordering::Relaxed),
@@ -127,6 +138,35 @@ pub(super) async fn run(ordeal: Ordeal, programs: &Path) -> Result<Outcome, Fail
     platform.stop().await?;
     scratch.remove()?;
     Ok(outcome)
+}
+
+/// Starts the modules again, with ways to the cells that can be cut.
+async fn lead_modules(
+    platform: &Platform,
+    scratch: &Scratch,
+    chance: &mut Chance,
+) -> Result<Ways, Failure> {
+    let ways = Ways::open(&platform.ready).await?;
+    let config = scratch.path("state").join("run/inventory.toml");
+    ways.lead(&config, &config)?;
+    if !kills::kill(platform, Kind::Module, chance) {
+        return Err(Failure::new("there is no module to start again"));
+    }
+    Ok(ways)
+}
+
+/// Starts a second control process, with ways to the cells that can be cut.
+async fn start_second(
+    platform: &Platform,
+    programs: &Path,
+    scratch: &Scratch,
+) -> Result<(Ways, Second), Failure> {
+    let ways = Ways::open(&platform.ready).await?;
+    let config = scratch.path("second.toml");
+    ways.lead(&kills::control_file(scratch), &config)?;
+    let mut second = Second::new(programs, scratch, config);
+    second.start()?;
+    Ok((ways, second))
 }
 
 async fn placement(shop: &Shop) -> Result<String, Failure> {
@@ -167,6 +207,11 @@ async fn shift(arena: &Arena<'_>, shop: &Shop, number: usize) -> Result<(), Fail
         arena
             .adopted
             .fetch_add(u64::from(adopted == Some(true)), Ordering::Relaxed);
+        if let Some(pause) = moved.view.get("pause_ms").and_then(Value::as_f64)
+            && let Ok(mut pauses) = arena.pauses.lock()
+        {
+            pauses.push(pause);
+        }
         if !moved.is_done() {
             arena.undone.fetch_add(1, Ordering::Relaxed);
             talk(&format!("{} {}: {}", shop.slug, moved.state, moved.view));
@@ -236,19 +281,26 @@ async fn kill(arena: &Arena<'_>, second: &mut Second) -> Result<(), Failure> {
     Ok(())
 }
 
-fn tell(arena: &Arena<'_>) {
-    let took = arena
-        .took
-        .lock()
-        .map(|took| took.clone())
-        .unwrap_or_default();
-    let (moves, undone) = (&arena.moves, &arena.undone);
-    let slowest = Summary::of(&took).map_or(0.0, |summary| summary.max);
+async fn cut(arena: &Arena<'_>, ways: &Ways, chance: Chance) {
+    let cuts = ways.cut(chance, arena.end).await;
+    arena.cuts.fetch_add(cuts, Ordering::Relaxed);
+}
+
+fn tell(arena: &Arena<'_>, by_second: usize) {
+    let of = |samples: &Mutex<Vec<f64>>| {
+        let samples = samples.lock().map(|samples| samples.clone());
+        let samples = samples.unwrap_or_default();
+        let summary = Summary::of(&samples);
+        let (median, max) = summary.map_or((0.0, 0.0), |found| (found.median, found.max));
+        (samples.len(), median, max)
+    };
+    let ((writes, _, slowest), (pauses, pause, longest)) = (of(&arena.took), of(&arena.pauses));
+    let count = |number: &AtomicU64| number.load(Ordering::Relaxed);
     talk(&format!(
-        "{} moves, of which {} were given up and {} found their rows still there; slowest of {} writes: {slowest:.0} ms, outages included",
-        moves.load(Ordering::Relaxed),
-        undone.load(Ordering::Relaxed),
-        arena.adopted.load(Ordering::Relaxed),
-        took.len(),
+        "{} cuts; {} moves, of which {by_second} were ended by the control plane that is cut off, {} were given up and {} found their rows still there; pauses of {pauses}: median {pause:.0} ms, longest {longest:.0} ms; slowest of {writes} writes: {slowest:.0} ms, outages included",
+        count(&arena.cuts),
+        count(&arena.moves),
+        count(&arena.undone),
+        count(&arena.adopted),
     ));
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use waangu_kernel::{Fault, TenantId, fault};
-use waangu_registry::{Hold, Registry, Tx};
+use waangu_registry::{Hold, Registry, Session, Tx};
 use waangu_relocation::{Debris, Error, databases_of, debris_in, drop_overdrawn, sweep_in};
 use waangu_tenancy::CellAdmin;
 
@@ -63,19 +63,25 @@ pub(crate) async fn sweep_cell(
     let mut places = tx.list_ended_places(cell.id(), LATE_SECONDS).await?;
     let known = spared(&tx, cell).await?;
     tx.commit().await?;
-    places.extend(beat.next(&databases_of(config).await.map_err(unswept)?));
+    let (share, after) = beat.next(&databases_of(config).await.map_err(unswept)?);
+    places.extend(share);
     let found = debris_in(config, &places).await.map_err(unswept)?;
-    if found.iter().all(|debris| debris.is_of(&known)) {
-        return Ok(());
+    if found.iter().any(|debris| !debris.is_of(&known)) {
+        sweep(&mut session, cell, &found).await?;
     }
+    *beat = after;
+    Ok(())
+}
+
+async fn sweep(session: &mut Session, cell: &CellAdmin, found: &[Debris]) -> Result<(), Fault> {
     let tx = session.begin().await?;
     // Until the end nobody is put on the way, whose slot could be taken for debris.
     tx.lock_placement(Hold::Exclusive).await?;
     let spared = spared(&tx, cell).await?;
     // Only where something was found: the lock is not held for a look at a whole cell.
     let places = found.iter().filter_map(Debris::database).collect();
-    let swept = sweep_in(config, &places, &spared).await.map_err(unswept)?;
-    for debris in swept {
+    let swept = sweep_in(cell.config(), &places, &spared).await;
+    for debris in swept.map_err(unswept)? {
         tracing::warn!(cell = %cell.id(), "swept what a move had left: {debris:?}");
     }
     tx.commit().await
@@ -92,17 +98,20 @@ async fn spared(tx: &Tx<'_>, cell: &CellAdmin) -> Result<Vec<TenantId>, Fault> {
 
 /// Where the sweeper of one cell stands in its look at all databases. Each has to be visited, and a cell may
 /// have thousands: so a round takes a few.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Beat {
     /// The last one visited, by name.
     last: String,
     /// Whether all have been visited since the start.
     whole: bool,
+    /// Whether the round in hand has failed before.
+    again: bool,
 }
 
 impl Beat {
-    /// The databases to visit in this round.
-    fn next(&mut self, all: &BTreeSet<String>) -> Vec<String> {
+    /// The databases to visit in this round, and where it stands once they have been. If they have not, the
+    /// next round tries them once more; then others have their turn, since there may be one that never answers.
+    fn next(&mut self, all: &BTreeSet<String>) -> (Vec<String>, Self) {
         let share = if self.whole {
             all.len().div_ceil(ROUNDS)
         } else {
@@ -110,14 +119,23 @@ impl Beat {
         };
         let rest = all.iter().filter(|name| **name > self.last);
         let taken: Vec<String> = rest.take(share).cloned().collect();
-        match taken.last() {
-            Some(last) if Some(last) != all.last() => self.last.clone_from(last),
-            _ => {
-                self.last.clear();
-                self.whole = true;
-            }
+        let after = match taken.last() {
+            Some(last) if Some(last) != all.last() => Self {
+                last: last.clone(),
+                whole: self.whole,
+                again: false,
+            },
+            _ => Self {
+                whole: true,
+                ..Self::default()
+            },
+        };
+        if self.again {
+            *self = after.clone();
+        } else {
+            self.again = true;
         }
-        taken
+        (taken, after)
     }
 }
 
@@ -143,7 +161,8 @@ mod tests {
         for rounds in [1000 / FIRST_SHARE, ROUNDS] {
             let mut visited = BTreeSet::new();
             for _round in 0..rounds {
-                let taken = beat.next(&all);
+                let (taken, after) = beat.next(&all);
+                beat = after;
                 assert!(taken.len() <= FIRST_SHARE, "{}", taken.len());
                 visited.extend(taken);
             }
@@ -151,9 +170,23 @@ mod tests {
         }
         let (few, mut beat) = (BTreeSet::from(["waangu".to_owned()]), Beat::default());
         for _round in 0..3 {
-            assert_eq!(beat.next(&few), ["waangu"]);
+            let (taken, after) = beat.next(&few);
+            beat = after;
+            assert_eq!(taken, ["waangu"]);
         }
-        assert!(beat.next(&BTreeSet::new()).is_empty());
+        assert!(beat.next(&BTreeSet::new()).0.is_empty());
+    }
+
+    /// What a failed look has not seen would wait for an hour; and a database that can't be visited must not
+    /// keep the others from being swept.
+    #[test]
+    fn a_look_that_failed_is_tried_once_more() {
+        let all: BTreeSet<String> = (0..3 * FIRST_SHARE).map(|n| format!("{n:03}")).collect();
+        let mut beat = Beat::default();
+        let mut first = || beat.next(&all).0.first().cloned();
+        let looks = [first(), first(), first(), first(), first()];
+        let looks = looks.map(Option::unwrap);
+        assert_eq!(looks, ["000", "000", "020", "020", "040"]);
     }
 
     /// What nobody knows of any more fills a disk: no slot leads to it, and no recent move.
@@ -176,6 +209,7 @@ mod tests {
         let mut beat = Beat {
             last: database.clone(),
             whole: true,
+            again: false,
         };
         let mut rounds = 0;
         while left().await > 0 {
@@ -195,6 +229,7 @@ mod tests {
         let mut beat = Beat {
             last: database,
             whole: true,
+            again: false,
         };
         let swept = sweep_cell(&control.registry, &cell.admin, &mut beat, i64::MAX).await;
         swept.expect("sweep");

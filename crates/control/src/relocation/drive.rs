@@ -403,7 +403,7 @@ async fn adopted(session: &mut Session, moved: &Relocation, is_so: bool) -> Resu
 }
 
 /// Records a phase.
-async fn step(
+pub(super) async fn step(
     session: &mut Session,
     moved: &Relocation,
     phase: Phase,

@@ -14,12 +14,14 @@ use crate::db::{Session, column, from_driver};
 pub enum Standstill {
     /// All.
     Any,
-    /// Those behind the commit point alone: until they are over, nobody may serve the tenant.
+    /// Those behind the commit point alone, or of which nobody knows it: until they are over, nobody may
+    /// serve the tenant.
     Only,
 }
 
-/// Those behind the commit point first. A move that has not begun waits for the reconciler, unless it is
-/// only to be given up.
+/// Those behind the commit point first. One that is followed or undone may be behind it too: whoever fenced
+/// it may have been killed before that was recorded. A move that has not begun waits for the reconciler,
+/// unless it is only to be given up.
 const TAKE: &str = "
 select id, tenant_id
   from (select r.id, r.tenant_id
@@ -28,7 +30,9 @@ select id, tenant_id
          where r.finished_at is null
            and r.retry_at <= now()
            and r.tenant_id <> all ($1)
-           and (r.phase in ('switching', 'finishing') or not $2)
+           and (r.phase in ('switching', 'finishing')
+                or not $2
+                or (r.phase in ('following', 'undoing') and r.id <> all ($4)))
            and (r.phase in ('switching', 'finishing')
                 or not (r.from_cell = any ($3) or r.to_cell = any ($3)))
            and (r.phase <> 'queued'
@@ -42,7 +46,8 @@ select id, tenant_id
 
 impl Session {
     /// Claims a move that is due, or returns `None`; none at these cells, unless nobody may serve its
-    /// tenant. To be given back with [`Session::release_all`].
+    /// tenant. Of [`Standstill::Only`] none that was `asked` already whether it is behind the commit point.
+    /// To be given back with [`Session::release_all`].
     ///
     /// # Errors
     /// `database-unavailable`; drop the session then, because it may hold a claim nobody knows of.
@@ -50,15 +55,17 @@ impl Session {
         &mut self,
         which: Standstill,
         not_at: &[CellId],
+        asked: &[RelocationId],
     ) -> Result<Option<Relocation>, Fault> {
         let not_at: Vec<&str> = not_at.iter().map(CellId::as_str).collect();
+        let asked: Vec<Uuid> = asked.iter().map(|id| id.uuid()).collect();
         let mine = self.claims.clone();
         let only = which == Standstill::Only;
         // Whatever becomes of the answer, this connection must not go back to the pool.
         self.claims.push(MOVE);
         let row = self
             .client()?
-            .query_opt(TAKE, &[&mine, &only, &not_at])
+            .query_opt(TAKE, &[&mine, &only, &not_at, &asked])
             .await
             .map_err(from_driver)?;
         let Some(row) = row else {

@@ -71,16 +71,19 @@ async fn a_tenant_on_the_move_is_left_alone() {
     assert_eq!(code(tx.create_relocation(&again).await), "relocation-open");
     drop(tx);
     assert!(
-        one.claim_relocation(Standstill::Only, &[])
+        one.claim_relocation(Standstill::Only, &[], &[])
             .await
             .unwrap()
             .is_none(),
         "it is not behind the commit point"
     );
-    let moved = one.claim_relocation(Standstill::Any, &[]).await.unwrap();
+    let moved = one
+        .claim_relocation(Standstill::Any, &[], &[])
+        .await
+        .unwrap();
     assert_eq!(moved.unwrap().id, id);
     assert!(
-        two.claim_relocation(Standstill::Any, &[])
+        two.claim_relocation(Standstill::Any, &[], &[])
             .await
             .unwrap()
             .is_none(),
@@ -94,6 +97,34 @@ async fn a_tenant_on_the_move_is_left_alone() {
     assert!(two.claim().await.unwrap().is_none(), "it is on the move");
     phase(&mut one, id, Phase::Cancelled).await;
     assert_eq!(two.claim().await.unwrap().unwrap().tenant, tenant);
+}
+
+/// Nobody serves a tenant whose worker was killed between the fence and its record, and ordinary workers may
+/// all be in long copies; but who asks the same move again and again keeps it from them.
+#[tokio::test]
+async fn the_watchman_also_takes_what_may_be_behind_the_commit_point() {
+    let control = world().await;
+    let mut one = session(&control).await;
+    let tenant = settled(&mut one, "acme").await;
+    let id = want(&mut one, tenant).await;
+    let mut watchman = session(&control).await;
+    let mut claimed = async |asked: &[RelocationId]| {
+        let claim = watchman.claim_relocation(Standstill::Only, &[], asked);
+        let found = claim.await.unwrap();
+        watchman.release_all().await.unwrap();
+        found.map(|moved| moved.id)
+    };
+    for (now, is_claimed, is_claimed_again) in [
+        (Phase::Copying, false, false),
+        (Phase::Following, true, false),
+        (Phase::Undoing, true, false),
+        (Phase::Switching, true, true),
+    ] {
+        phase(&mut one, id, now).await;
+        assert_eq!(claimed(&[]).await, is_claimed.then_some(id), "{now:?}");
+        let again = claimed(&[id]).await;
+        assert_eq!(again, is_claimed_again.then_some(id), "{now:?}");
+    }
 }
 
 /// A place that is being moved to must not be given to somebody else, and one that was left must not be

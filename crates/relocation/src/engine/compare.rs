@@ -110,7 +110,7 @@ impl Relocation {
         let sessions = [Some(&source), Some(&target), analyst.as_ref()];
         let at_work = AtWork::new(sessions.into_iter().flatten());
         let (tables, tenant) = (Arc::clone(&self.tables), self.request.tenant);
-        let teller = self.teller.clone();
+        let (teller, pace) = (self.teller.clone(), self.pace.clone());
         let task = async move {
             let ends = Ends {
                 source: &source,
@@ -124,7 +124,7 @@ impl Relocation {
                 }
                 return verify::some(&ends, &which, &except).await;
             }
-            let comparison = verify::whole(&ends, &except, &teller);
+            let comparison = verify::whole(&ends, &except, &teller, &pace);
             let analysis = analyse(analyst.as_ref(), &tables);
             Ok(future::try_join(comparison, analysis).await?.0)
         };

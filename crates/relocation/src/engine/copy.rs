@@ -15,12 +15,17 @@ use waangu_kernel::placement::Tier;
 use super::reverse::publication;
 use super::{OTHERS, Relocation, drop_remains};
 use crate::Error;
+use crate::pace::Pace;
 use crate::progress::{Phase, Teller};
 use crate::stop::AtWork;
 use crate::table::Table;
 
 /// Bytes sent on at once.
 const CHUNK: usize = 128 << 10;
+
+/// For the transaction of the copy. What is made anew takes one processor from others, not several.
+const LOADING: &str = "set local session_replication_role = replica;
+    set local idle_in_transaction_session_timeout = 0; set local max_parallel_maintenance_workers = 0";
 
 impl Relocation {
     pub(super) async fn copy(&mut self) -> Result<(), Error> {
@@ -66,23 +71,31 @@ impl Relocation {
         self.teller
             .tell(|progress| progress.rows_expected = expected);
         let tx = self.writer.transaction().await?;
-        tx.batch_execute("set local session_replication_role = replica; set local idle_in_transaction_session_timeout = 0").await?;
-        // A place that nobody else has may be without indexes until its rows are there.
+        tx.batch_execute(LOADING).await?;
+        // A place that nobody else has may be without keys until its rows are there.
         let own = self.request.target.placement.tier != Tier::Shared;
-        let indexes = if own {
+        let stripped = if own {
             empty_and_strip(&tx, &self.tables).await?
         } else {
             Vec::new()
         };
-        let mut flow = Flow::new(self.request.options.rate, self.teller.clone());
+        let mut flow = Flow {
+            rows: 0,
+            bytes: 0,
+            pace: self.pace.clone(),
+            teller: self.teller.clone(),
+        };
+        let allowed = self.request.options.rate;
+        self.pace.begin(allowed.map(per_second));
         for table in self.tables.iter() {
             copy_table(&session, &tx, table, tenant.number(), own, &mut flow).await?;
         }
         self.laps.end("rows");
-        for index in &indexes {
-            tx.batch_execute(index).await?;
+        self.laps.add("of these at rest", self.pace.end());
+        for statement in &stripped {
+            tx.batch_execute(statement).await?;
         }
-        self.laps.end("indexes");
+        self.laps.end("keys and indexes");
         // Nothing if another worker has begun anew meanwhile.
         let sql = "update waangu_relocation.progress set snapshot = $3, lsn = '0/0'
                     where tenant_id = $1 and attempt = $2";
@@ -174,9 +187,46 @@ async fn expected_rows(client: &Client, tables: &[Table], number: i64) -> Result
     Ok(all)
 }
 
-/// Empties the tables, so that their new rows need no second look, and takes away the indexes that
-/// enforce nothing; gives the statements that make them again. All in the transaction of the copy: the
-/// tables have them all, or all of it is undone.
+/// What is taken off a table before its rows come and put back behind them, in this order: rows that come
+/// one by one into an index in no order of its own take it twice as long. What others depend on, what the
+/// replica identity or a clustering names, and what somebody has commented, stays.
+const STRIPPED: &str = "
+    with index as (
+        select i.indexrelid, i.indrelid, c.oid as con
+          from pg_index i
+          left join pg_constraint c on c.conindid = i.indexrelid and c.contype in ('p', 'u', 'x')
+         where i.indrelid = any ($1::text[]::regclass[])
+           and not i.indisclustered and not i.indisreplident
+           and not exists (select from pg_description d where d.objoid in (i.indexrelid, c.oid))
+           and not exists (select from pg_depend d
+                             left join pg_constraint f
+                               on d.classid = 'pg_constraint'::regclass and f.oid = d.objid and f.contype = 'f'
+                            where d.deptype = 'n' and f.oid is null
+                              and (d.refclassid = 'pg_class'::regclass and d.refobjid = i.indexrelid
+                                   or d.refclassid = 'pg_constraint'::regclass and d.refobjid = c.oid))
+    )
+    select format('alter table %s drop constraint %I', c.conrelid::regclass, c.conname)
+         , format('alter table %s add constraint %I %s', c.conrelid::regclass, c.conname
+                , pg_get_constraintdef(c.oid))
+         , 3 as rank
+      from pg_constraint c
+     where c.conrelid = any ($1::text[]::regclass[]) and c.contype = 'f'
+    union all
+    select format('alter table %s drop constraint %I', c.conrelid::regclass, c.conname)
+         , format('alter table %s add constraint %I %s', c.conrelid::regclass, c.conname
+                , pg_get_constraintdef(c.oid))
+         , 1
+      from index i
+      join pg_constraint c on c.oid = i.con
+    union all
+    select format('drop index %s', i.indexrelid::regclass), pg_get_indexdef(i.indexrelid), 2
+      from index i
+     where i.con is null
+     order by rank desc";
+
+/// Empties the tables, so that their new rows need no second look, and takes away their keys and indexes;
+/// gives the statements that make them again. All in the transaction of the copy: the tables have them
+/// all, or all of it is undone.
 async fn empty_and_strip(tx: &Transaction<'_>, tables: &[Table]) -> Result<Vec<String>, Error> {
     let names: Vec<&str> = tables.iter().map(|table| table.target.as_str()).collect();
     if names.is_empty() {
@@ -184,48 +234,40 @@ async fn empty_and_strip(tx: &Transaction<'_>, tables: &[Table]) -> Result<Vec<S
     }
     tx.batch_execute(&format!("truncate {}", names.join(", ")))
         .await?;
-    let sql =
-        "select format('drop index %s', i.indexrelid::regclass), pg_get_indexdef(i.indexrelid)
-                 from pg_index i
-                where i.indrelid = any ($1::text[]::regclass[])
-                  and not i.indisunique and not i.indisexclusion and not i.indisclustered
-                  and not exists (select from pg_constraint c where c.conindid = i.indexrelid)";
-    let mut made = Vec::new();
-    for row in tx.query(sql, &[&names]).await? {
+    let mut again = Vec::new();
+    for row in tx.query(STRIPPED, &[&names]).await? {
         tx.batch_execute(row.try_get(0)?).await?;
-        made.push(row.try_get(1)?);
+        again.push(row.try_get(1)?);
     }
-    Ok(made)
+    again.reverse();
+    Ok(again)
 }
 
-/// How much has flowed, and how fast it may.
+/// How much has flowed.
 struct Flow {
-    begun: Instant,
     rows: u64,
     bytes: u64,
-    rate: Option<u64>,
+    pace: Pace,
     teller: Teller,
 }
 
 impl Flow {
-    fn new(rate: Option<u64>, teller: Teller) -> Self {
-        Self {
-            begun: Instant::now(),
-            rows: 0,
-            bytes: 0,
-            rate,
-            teller,
-        }
-    }
-
     async fn pass(&mut self, rows: u64, chunk: &Bytes) {
         self.rows += rows;
         self.bytes += u64::try_from(chunk.len()).unwrap_or(0);
         self.teller.copied(self.rows, self.bytes);
-        let Some(rate) = self.rate else { return };
-        let due = Duration::from_millis(self.bytes.saturating_mul(1000) / rate.max(1));
-        tokio::time::sleep(due.saturating_sub(self.begun.elapsed())).await;
+        let bytes = u32::try_from(chunk.len()).unwrap_or(u32::MAX);
+        self.pace.pass(f64::from(bytes)).await;
     }
+}
+
+#[expect(
+    clippy::as_conversions,
+    clippy::cast_precision_loss,
+    reason = "a rate, to a few digits"
+)]
+fn per_second(bytes: u64) -> f64 {
+    bytes as f64
 }
 
 /// In binary if that means the same there: arrays of a module's own types hold their numbers, which

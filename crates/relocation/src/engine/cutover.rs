@@ -24,6 +24,10 @@ const FEW: usize = 1000;
 /// How often the rows that changed meanwhile are compared before a try is given up.
 const ROUNDS: usize = 20;
 
+/// Longest rest before a freeze, until a commit costs what it did before the move; and how often one looks.
+const REST: Duration = Duration::from_secs(3);
+const GLANCE: Duration = Duration::from_millis(50);
+
 /// The state is noted, so that a suspended tenant arrives suspended; the time, so that somebody can see
 /// for how long nobody serves it.
 const FENCE: &str = "
@@ -61,15 +65,27 @@ impl Relocation {
             self.teller.phase(Phase::Compare);
             self.compare(None).await?;
             self.laps.end("compare");
+            self.laps.add("of this at rest", self.pace.end());
         }
         self.narrow().await?;
         self.laps.end("narrow");
         self.teller.phase(Phase::Follow);
         self.rehearse().await?;
         self.laps.end("rehearsal");
+        self.let_others_catch_up().await?;
+        self.laps.end("rest");
         self.catch_up().await?;
         self.laps.end("catch up");
         self.look_for_old_writers().await
+    }
+
+    /// What has queued up behind the comparison would wait for the freeze besides.
+    async fn let_others_catch_up(&mut self) -> Result<(), Error> {
+        let begun = Instant::now();
+        while !self.pace.is_calm() && begun.elapsed() < REST {
+            self.follow_for(GLANCE).await?;
+        }
+        Ok(())
     }
 
     /// A session that meets a table or a statement for the first time reads the catalogue, which writers

@@ -351,11 +351,15 @@ pub async fn look_back(request: &Request) -> Result<Outlook, Error> {
     }
     let here = request.source.session(tenant).await?;
     let sql = "select pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint
-                 from pg_replication_slots where slot_name = $1 and wal_status <> 'lost'";
+                 from pg_replication_slots
+                where slot_name = $1 and wal_status <> 'lost'
+                  and exists (select from pg_publication where pubname = $1)";
     let name = format!("{}{attempt}", prefix(tenant));
     match here.query_opt(sql, &[&name]).await? {
         Some(row) => Ok(Outlook::Warm(row.try_get(0)?)),
-        None => Ok(Outlook::Copy("its slot has gone: it held back too much")),
+        None => Ok(Outlook::Copy(
+            "its slot has gone: it held back too much, or somebody dropped it",
+        )),
     }
 }
 

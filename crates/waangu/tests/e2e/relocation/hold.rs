@@ -74,6 +74,18 @@ impl<'a> Stage<'a> {
         Hold::of(&self.home().await, &sql).await
     }
 
+    /// No slot can be made at the tenant's home, so no copy of anybody there gets beyond its beginning.
+    pub(super) async fn keep_slots_away(&self) -> Hold {
+        Hold::of(&self.home().await, "select pg_current_xact_id()::text").await
+    }
+
+    /// Workers take this tenant's move before those of others.
+    pub(super) async fn prefer(&self) {
+        let sql = "update registry.relocation set retry_at = retry_at - interval '1 hour'
+                    where tenant_id = $1";
+        self.registry.rows(sql, &[&self.number]).await;
+    }
+
     /// The registry can't name another place.
     pub(super) async fn keep_from_switching(&self) -> Hold {
         let sql = format!(

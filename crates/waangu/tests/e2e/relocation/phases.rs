@@ -1,7 +1,10 @@
 //! The control plane is killed in each phase of a move, at a moment that is held still for it.
 
+use std::time::Duration;
+
 use rustix::process::Signal;
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::hold::{Hold, Stage, shared_of};
 use super::{Ledger, begin, ended, no_debris, placement, platform};
@@ -130,4 +133,41 @@ async fn a_move_survives_the_death_of_the_control_plane_in_each_phase() {
     ledger.during(undoing(at, on)).await;
     ledger.check().await;
     no_debris(&platform).await;
+}
+
+/// The registry takes a move for one before its commit point, if its worker was killed between the fence and
+/// the record; nobody serves the tenant, and all workers may be in copies of hours.
+#[tokio::test]
+async fn a_fenced_tenant_does_not_wait_for_the_copies_of_others() {
+    let platform = platform().await;
+    for slug in ["mover", "first", "second"] {
+        platform.tenant(slug, "shared").await;
+    }
+    let stage = Stage::of(&platform, "mover").await;
+    let (home, freeze) = (stage.home().await, stage.keep_from_freezing().await);
+    let path = begin(&platform, "mover", json!({ "tier": "dedicated" })).await;
+    stage.reaches("following").await;
+    let (mut others, mut copies) = (Vec::new(), Vec::new());
+    for slug in ["first", "second"] {
+        let other = Stage::of(&platform, slug).await;
+        copies.push(other.keep_slots_away().await);
+        let path = begin(&platform, slug, json!({ "tier": "dedicated" })).await;
+        other.prefer().await;
+        others.push((other, path));
+    }
+    let hold = stage.keep_from_switching().await;
+    drop(freeze);
+    stage.fenced(&home).await;
+    let killed = Instant::now();
+    kill(&platform, &stage, "following", hold).await;
+    arrives(&platform, &stage, &path, "dedicated").await;
+    // A worker waits a minute for a slot, and would be free then.
+    assert!(killed.elapsed() < Duration::from_secs(40), "{killed:?}");
+    for (other, _) in &others {
+        assert_eq!(other.phase().await, "copying", "{} is held up", other.slug);
+    }
+    drop(copies);
+    for (other, path) in &others {
+        arrives(&platform, other, path, "dedicated").await;
+    }
 }
