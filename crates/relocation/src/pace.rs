@@ -138,10 +138,11 @@ impl State {
         let full = self.speed.unwrap_or(f64::INFINITY);
         let takes = Duration::try_from_secs_f64(units / (full * self.share).min(self.allowed));
         let takes = takes.unwrap_or_default();
-        // Work is part of the time that its units have; what was not used of it is not given back.
-        let spent = now.saturating_duration_since(self.due);
-        let rest = takes.saturating_sub(spent);
-        self.due = now + rest;
+        // Work is part of the time that its units have; what was not used of it is not given back. Units
+        // of the other end may be waiting already.
+        let earliest = now.checked_sub(takes).unwrap_or(self.due);
+        self.due = self.due.max(earliest) + takes;
+        let rest = self.due.saturating_duration_since(now);
         self.rested += rest;
         rest
     }
@@ -322,6 +323,9 @@ mod tests {
         }
         let speed = free / since_trial.as_secs_f64();
         assert!((FIRST * 0.95e6..FIRST * 1.05e6).contains(&speed), "{speed}");
+        // Both ends of a comparison share it.
+        let other = pace.state().rest(1000.0, now);
+        assert!(pace.state().rest(1000.0, now) > other);
         pace.begin(Some(1000.0));
         assert!(pace.state().rest(500.0, Instant::now()) >= Duration::from_millis(499));
     }
