@@ -142,8 +142,8 @@ pub struct Relocation {
     /// What the step in hand has spent its time on.
     laps: Laps,
     pace: Pace,
-    /// Lives as long as rows may be read.
-    _steering: Steering,
+    /// As long as rows may be read.
+    steering: Option<Steering>,
     teller: Teller,
     stop: CancellationToken,
 }
@@ -176,8 +176,6 @@ impl Relocation {
             return Err(Error::Busy);
         }
         laps.end("claim");
-        let pace = Pace::new();
-        let steering = Steering::begin(source, target, &pace);
         let admin = CellAdmin::new(target.cell.clone());
         let (reader, ()) =
             future::try_join(prepared(source, tenant), make_place(&admin, &request)).await?;
@@ -203,8 +201,8 @@ impl Relocation {
             recent: Vec::new(),
             looked: None,
             laps,
-            pace,
-            _steering: steering,
+            pace: Pace::new(),
+            steering: None,
             teller: Teller::new(),
             stop: CancellationToken::new(),
             request,
@@ -232,7 +230,12 @@ impl Relocation {
     /// As [`Error`] says; the next worker goes on from [`Relocation::next`].
     pub async fn apply(&mut self, step: &Step) -> Result<(), Error> {
         let guard = match step {
-            Step::Copy | Step::Adopt | Step::CutOver => Guard::bounded(&self.request, &self.teller),
+            Step::Copy | Step::Adopt | Step::CutOver => {
+                let (source, target) = (&self.request.source, &self.request.target);
+                self.steering
+                    .get_or_insert_with(|| Steering::begin(source, target, &self.pace));
+                Guard::bounded(&self.request, &self.teller, &self.pace)
+            }
             _ => Guard::of(&self.request),
         };
         Box::pin(guard.over(self.step(step))).await

@@ -1,15 +1,17 @@
 //! Giving way: copying and comparing leave room to the tenants of both servers.
 //!
-//! Rows go at a share of the speed that they could have, never more than half, so that whoever else wants
-//! the processors gets them. How large the share is follows from a probe: it commits next to nothing at both ends, again and
-//! again, and so measures what a commit costs there, before rows are read and while they are. The share
-//! grows while that is about what it was, and shrinks while it is clearly more. (LEDBAT does so with
-//! packets, RFC 6817: a background transfer yields when the delay grows beyond what it was without it.)
+//! Rows are read for a share of the time, never more than half of it, so that whoever else wants the
+//! processors gets them. How large the share is follows from a probe: it commits next to nothing at both
+//! ends, again and again, and so measures what a commit costs there, before rows are read and while they
+//! are. The share grows while that is about what it was, and shrinks while it is clearly more. (LEDBAT does
+//! so with packets, RFC 6817: a background transfer yields when the delay grows beyond what it was without
+//! it.)
 //!
-//! Invariants: rows never stand still ([`LEAST`]); what the operator allows at most (`--rate`) holds
-//! besides. Without a probe (a server that takes no more connections) the share stays what it was.
+//! Invariants: rows never stand still: the share has a floor, a rest an end, and the nearer a bound of the
+//! move is ([`Pace::hurry`]), the larger the share, up to all of the time. Without a probe (a server that
+//! takes no more connections) the share is the one it began with.
 //!
-//! Left out: what follows the changes, which may not fall behind, and everything in the freeze.
+//! Left out: what follows the changes, which may not fall behind, and everything from the freeze on.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,8 +26,9 @@ use tokio_postgres::{Client, Statement};
 use crate::Error;
 use crate::place::{Side, connect};
 
-/// Time between two probes.
+/// Time between two probes, and before any rows are read: what is compared with has to come quickly.
 const TICK: Duration = Duration::from_millis(25);
+const TICK_BEFORE: Duration = Duration::from_millis(5);
 
 /// Probes that are looked at together. How long a flush takes varies much: few of them say nothing.
 const SAMPLES: usize = 12;
@@ -33,18 +36,22 @@ const SAMPLES: usize = 12;
 /// Probes that say what a commit costs before any rows are read.
 const CALM: usize = 60;
 
-/// For so long rows go as fast as they can, to see how fast that is.
-const TRIAL: Duration = Duration::from_millis(200);
-
-/// The share of the full speed at first, the smallest and the largest.
+/// The share of the time at first, the smallest and the largest.
 const FIRST: f64 = 0.35;
 const LEAST: f64 = 0.1;
 const MOST: f64 = 0.5;
 
+/// From so much of a bound on the share is larger than it would be, and from when on it is all.
+const HURRY: f64 = 0.25;
+const ALL: f64 = 0.75;
+
+/// The longest rest: a server whose answer is not read for long takes us for lost.
+const LONGEST: Duration = Duration::from_secs(2);
+
 /// A commit that is flushed, and seen by nobody: no stream looks at this prefix.
 const PROBE: &str = "select pg_logical_emit_message(true, 'waangu-probe', '')";
 
-/// How fast rows may be read now. Clones are the same pace.
+/// For which share of the time rows may be read now. Clones are the same pace.
 #[derive(Debug, Clone)]
 pub(crate) struct Pace(Arc<Mutex<State>>);
 
@@ -61,42 +68,27 @@ enum Work {
 struct State {
     work: Work,
     share: f64,
-    /// Units in a second that the operator allows.
-    allowed: f64,
-    /// Units in a second without a rest, once that is known.
-    speed: Option<f64>,
-    /// Since when, and how many have passed since.
-    since: Instant,
-    passed: f64,
-    /// When the next unit may pass.
-    due: Instant,
+    /// The smallest share that a bound of the move allows.
+    hurry: f64,
     rested: Duration,
     is_calm: bool,
 }
 
 impl Pace {
     pub(crate) fn new() -> Self {
-        let now = Instant::now();
         Self(Arc::new(Mutex::new(State {
             work: Work::Before,
             share: FIRST,
-            allowed: f64::INFINITY,
-            speed: None,
-            since: now,
-            passed: 0.0,
-            due: now,
+            hurry: 0.0,
             rested: Duration::ZERO,
             is_calm: true,
         })))
     }
 
-    /// Rows of another kind are read from here on, until [`Pace::end`].
-    pub(crate) fn begin(&self, allowed: Option<f64>) {
+    /// Rows are read from here on, until [`Pace::end`].
+    pub(crate) fn begin(&self) {
         let mut state = self.state();
-        state.work = Work::Now;
-        state.allowed = allowed.unwrap_or(f64::INFINITY);
-        state.speed = None;
-        (state.since, state.passed) = (Instant::now(), 0.0);
+        (state.work, state.hurry) = (Work::Now, 0.0);
     }
 
     /// No more rows; says for how long it rested since it was last asked.
@@ -106,17 +98,24 @@ impl Pace {
         std::mem::take(&mut state.rested)
     }
 
+    /// One stream of rows, which works so long at a stretch.
+    pub(crate) fn stream(&self, stretch: Duration) -> Stream {
+        Stream {
+            pace: self.clone(),
+            stretch,
+            since: Instant::now(),
+        }
+    }
+
+    /// So much of a bound has been used up.
+    pub(crate) fn hurry(&self, used: f64) {
+        let mut state = self.state();
+        state.hurry = state.hurry.max((used - HURRY) / (ALL - HURRY));
+    }
+
     /// Whether a commit costs about what it did before.
     pub(crate) fn is_calm(&self) -> bool {
         self.state().is_calm
-    }
-
-    /// So many units have passed; returns when the next ones may.
-    pub(crate) async fn pass(&self, units: f64) {
-        let rest = self.state().rest(units, Instant::now());
-        if !rest.is_zero() {
-            sleep(rest).await;
-        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -124,27 +123,37 @@ impl Pace {
     }
 }
 
-impl State {
-    fn rest(&mut self, units: f64, now: Instant) -> Duration {
-        self.passed += units;
-        if self.speed.is_none() {
-            let spent = now.duration_since(self.since);
-            if spent < TRIAL && self.allowed.is_infinite() {
-                self.due = now;
-                return Duration::ZERO;
-            }
-            self.speed = Some(self.passed / spent.as_secs_f64().max(1e-3));
+/// One stream of rows.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pace: Pace,
+    stretch: Duration,
+    since: Instant,
+}
+
+impl Stream {
+    /// Some rows have passed; returns when the next ones may, `due` at the earliest.
+    pub(crate) async fn pass(&mut self, due: Option<Instant>) {
+        let now = Instant::now();
+        let rest = self
+            .rest(now)
+            .max(due.unwrap_or(now).saturating_duration_since(now));
+        if rest.is_zero() {
+            return;
         }
-        let full = self.speed.unwrap_or(f64::INFINITY);
-        let takes = Duration::try_from_secs_f64(units / (full * self.share).min(self.allowed));
-        let takes = takes.unwrap_or_default();
-        // Work is part of the time that its units have; what was not used of it is not given back. Units
-        // of the other end may be waiting already.
-        let earliest = now.checked_sub(takes).unwrap_or(self.due);
-        self.due = self.due.max(earliest) + takes;
-        let rest = self.due.saturating_duration_since(now);
-        self.rested += rest;
-        rest
+        self.pace.state().rested += rest;
+        sleep(rest).await;
+        self.since = Instant::now();
+    }
+
+    fn rest(&self, now: Instant) -> Duration {
+        let worked = now.duration_since(self.since);
+        if worked < self.stretch {
+            return Duration::ZERO;
+        }
+        let state = self.pace.state();
+        let share = state.share.max(state.hurry).clamp(LEAST, 1.0);
+        worked.mul_f64(1.0 / share - 1.0).min(LONGEST)
     }
 }
 
@@ -162,7 +171,7 @@ fn next_share(share: f64, load: Load) -> f64 {
 enum Load {
     /// A commit costs about what it did.
     Calm,
-    /// More.
+    /// More, or too little is known.
     Some,
     /// Clearly more.
     HeldUp,
@@ -188,9 +197,10 @@ impl Gauge {
     }
 
     fn load(&self) -> Load {
-        let (Some(calm), Some(now)) = (median(&self.calm), median(&self.now)) else {
-            return Load::Calm;
-        };
+        if self.calm.len() < SAMPLES || self.now.len() < SAMPLES {
+            return Load::Some;
+        }
+        let (calm, now) = (median(&self.calm), median(&self.now));
         if now > calm * 2.5 && now > calm + 0.005 {
             Load::HeldUp
         } else if now > calm * 1.5 && now > calm + 0.002 {
@@ -201,10 +211,10 @@ impl Gauge {
     }
 }
 
-fn median(list: &VecDeque<f64>) -> Option<f64> {
+fn median(list: &VecDeque<f64>) -> f64 {
     let mut sorted: Vec<f64> = list.iter().copied().collect();
     sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied()
+    sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
 }
 
 /// Somebody who looks at the probes. Ends when it is dropped.
@@ -223,7 +233,8 @@ impl Steering {
             if let Err(error) = steer(&sides, &pace).await {
                 tracing::warn!(%error, "nobody measures what a move costs others");
             }
-            pace.state().is_calm = true;
+            let mut state = pace.state();
+            (state.share, state.is_calm) = (FIRST, true);
         }))
     }
 }
@@ -242,16 +253,21 @@ async fn steer(sides: &[Side], pace: &Pace) -> Result<(), Error> {
         probes.push((session, statement, Gauge::default()));
     }
     for tick in 1_usize.. {
-        sleep(TICK).await;
         let work = pace.state().work;
+        sleep(if work == Work::Before {
+            TICK_BEFORE
+        } else {
+            TICK
+        })
+        .await;
         let looks = probes.iter_mut().map(async |(session, statement, gauge)| {
             gauge.add(probe(session, statement).await?, work);
             Ok::<_, Error>(gauge.load())
         });
         let loads = future::try_join_all(looks).await?;
-        let load = loads.into_iter().max().unwrap_or(Load::Calm);
+        let load = loads.into_iter().max().unwrap_or(Load::Some);
         let mut state = pace.state();
-        state.is_calm = load == Load::Calm;
+        state.is_calm = load != Load::HeldUp;
         // Until the probes have seen what the last change has done.
         if work == Work::Now && tick.is_multiple_of(SAMPLES / 2) {
             state.share = next_share(state.share, load);
@@ -270,10 +286,10 @@ async fn probe(session: &Client, statement: &Statement) -> Result<f64, Error> {
 mod tests {
     use super::*;
 
-    fn load(calm: f64, now: f64, odd: &[f64]) -> Load {
+    fn load(before: (f64, usize), now: f64, odd: &[f64]) -> Load {
         let mut gauge = Gauge::default();
-        for _ in 0..CALM {
-            gauge.add(calm, Work::Before);
+        for _ in 0..before.1 {
+            gauge.add(before.0, Work::Before);
         }
         for seconds in std::iter::repeat_n(&now, SAMPLES).chain(odd) {
             gauge.add(*seconds, Work::Now);
@@ -284,11 +300,13 @@ mod tests {
     /// A move that did not notice would slow its neighbours down; one that shied at noise would never end.
     #[test]
     fn a_commit_that_costs_clearly_more_is_noticed() {
-        assert_eq!(load(0.004, 0.020, &[]), Load::HeldUp);
-        assert_eq!(load(0.004, 0.008, &[]), Load::Some);
-        assert_eq!(load(0.004, 0.005, &[]), Load::Calm);
-        assert_eq!(load(0.0002, 0.001, &[]), Load::Calm);
-        assert_eq!(load(0.004, 0.004, &[0.5, 0.5, 0.5]), Load::Calm);
+        let calm = (0.004, CALM);
+        assert_eq!(load(calm, 0.020, &[]), Load::HeldUp);
+        assert_eq!(load(calm, 0.008, &[]), Load::Some);
+        assert_eq!(load(calm, 0.005, &[]), Load::Calm);
+        assert_eq!(load((0.0002, CALM), 0.001, &[]), Load::Calm);
+        assert_eq!(load(calm, 0.004, &[0.5, 0.5, 0.5]), Load::Calm);
+        assert_eq!(load((0.004, 3), 0.004, &[]), Load::Some);
     }
 
     /// It would stand still, or take all there is.
@@ -303,30 +321,20 @@ mod tests {
         assert!((MOST * 0.99..=MOST).contains(&large));
     }
 
-    /// A share must be that share of the speed, and an operator's bound must hold from the first unit.
+    /// However few rows a stretch brought, and however long it took, the rest follows from its time alone
+    /// and has an end; and near a bound of the move there is none.
     #[test]
-    fn rows_go_at_their_share_and_never_faster_than_allowed() {
+    fn a_rest_follows_from_the_work_before_it() {
         let pace = Pace::new();
-        pace.begin(None);
-        let mut now = pace.state().since;
-        let mut free = 0.0;
-        let mut since_trial = Duration::ZERO;
-        // A thousand units take a millisecond of work.
-        for _ in 0..10_000 {
-            now += Duration::from_millis(1);
-            let rest = pace.state().rest(1000.0, now);
-            now += rest;
-            if !rest.is_zero() {
-                free += 1000.0;
-                since_trial += rest + Duration::from_millis(1);
-            }
-        }
-        let speed = free / since_trial.as_secs_f64();
-        assert!((FIRST * 0.95e6..FIRST * 1.05e6).contains(&speed), "{speed}");
-        // Both ends of a comparison share it.
-        let other = pace.state().rest(1000.0, now);
-        assert!(pace.state().rest(1000.0, now) > other);
-        pace.begin(Some(1000.0));
-        assert!(pace.state().rest(500.0, Instant::now()) >= Duration::from_millis(499));
+        let stream = pace.stream(Duration::from_millis(100));
+        let after = |millis| stream.rest(stream.since + Duration::from_millis(millis));
+        assert_eq!(after(99), Duration::ZERO);
+        let rest = after(100).as_secs_f64();
+        assert!((0.1 / (0.1 + rest) - FIRST).abs() < 0.01, "{rest}");
+        assert_eq!(after(3_600_000), LONGEST);
+        pace.hurry(0.2);
+        assert!((after(100).as_secs_f64() - rest).abs() < 1e-6);
+        pace.hurry(0.8);
+        assert_eq!(after(100), Duration::ZERO);
     }
 }

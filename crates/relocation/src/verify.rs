@@ -7,8 +7,10 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future;
+use tokio::time::Instant;
 use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
 use waangu_kernel::TenantId;
@@ -22,11 +24,12 @@ use crate::table::Table;
 /// Keys compared with one statement.
 const CHUNK: usize = 2000;
 
-/// Rows whose digests are fetched at once: some milliseconds of work.
-const FETCHED: usize = 2000;
+/// Rows whose digests are fetched at once, at first and at most: as many as take about [`STRETCH`].
+const FETCHED: usize = 500;
+const MOST_FETCHED: usize = 32_000;
 
-/// The same, as a number of units of the pace.
-const ROWS: f64 = 2000.0;
+/// How long an end works at a stretch when all rows are compared.
+const STRETCH: Duration = Duration::from_millis(20);
 
 /// Digests are told apart by so many of their bits, so that a difference can be found.
 const PARTS: usize = 1024;
@@ -93,7 +96,7 @@ pub(crate) async fn whole(
     teller: &Teller,
     pace: &Pace,
 ) -> Result<Verdict, Error> {
-    pace.begin(None);
+    pace.begin();
     for (index, table) in ends.tables.iter().enumerate() {
         teller.table(&table.source);
         let but = except.of(index);
@@ -197,54 +200,34 @@ fn differing<K: Ord + Clone, V: PartialEq>(
     keys
 }
 
-/// A digest of a row of `t`: 64 bits, from the bytes of its values. Types whose hash PostgreSQL takes of
-/// just their bytes are hashed as they are, all others as text: numbers that are equal but written
+/// A digest of a row of `t`: 64 bits, from the bytes of its values. Numbers that are equal but written
 /// differently (`1.0`, `1.00`) are not the same row.
 fn digest(table: &Table) -> String {
     let columns = table.columns.iter();
     let columns: Vec<String> = columns
-        .map(|(name, kind)| {
-            let column = format!("t.{}", quoted(name));
-            match hashed_by_bytes(kind) {
-                Hashed::AsItIs => column,
-                Hashed::WithItsBytes => format!("{column} collate \"C\""),
-                Hashed::AsText => format!("{column}::text collate \"C\""),
-            }
-        })
+        .map(|(name, kind)| hashed(&format!("t.{}", quoted(name)), kind))
         .collect();
+    let record = format!("hash_record_extended(row({}), 0)", columns.join(", "));
     // A record's hash is a sum over its columns, in which two rows that have swapped a value would add up
     // to what they were; hashed once more, it is not.
-    format!(
-        "hashint8extended(hash_record_extended(row({}), 0), 0)",
-        columns.join(", ")
-    )
+    format!("hash_record_extended(row(int8send({record})), 0)")
 }
 
-/// How a type's values are hashed.
-enum Hashed {
-    AsItIs,
-    /// Under another collation, equal texts may have different bytes.
-    WithItsBytes,
-    AsText,
-}
-
-/// By the type as `format_type` writes it.
-fn hashed_by_bytes(kind: &str) -> Hashed {
+/// What is hashed of a column, by its type as `format_type` writes it: of all its bytes. PostgreSQL hashes
+/// some types as they are so; a bigint it folds to 32 bits first (`hashint8`), and times with it.
+fn hashed(column: &str, kind: &str) -> String {
     match kind {
-        "smallint"
-        | "integer"
-        | "bigint"
-        | "boolean"
-        | "uuid"
-        | "bytea"
-        | "date"
-        | "timestamp with time zone"
-        | "timestamp without time zone" => Hashed::AsItIs,
-        "text" => Hashed::WithItsBytes,
+        "smallint" | "integer" | "boolean" | "uuid" | "bytea" | "date" => column.to_owned(),
+        "bigint" => format!("int8send({column})"),
+        "timestamp with time zone" => format!("timestamptz_send({column})"),
+        "timestamp without time zone" => format!("timestamp_send({column})"),
+        // Under another collation, equal texts may have different bytes.
+        "text" => format!("{column} collate \"C\""),
         kind if kind.starts_with("character varying") && !kind.ends_with(']') => {
-            Hashed::WithItsBytes
+            format!("{column} collate \"C\"")
         }
-        _ => Hashed::AsText,
+        // As its output function writes it: a cast may be a module's, or lose blanks.
+        _ => format!("row({column})::text collate \"C\""),
     }
 }
 
@@ -327,19 +310,24 @@ async fn sums(
          select {digest} from {name} t where t.tenant_id = {number} {except}"
     );
     client.execute(&sql, &params).await?;
-    let fetch = client
-        .prepare(&format!("fetch {FETCHED} from digests"))
-        .await?;
+    let mut stream = pace.stream(STRETCH);
     let mut sums = Sums::new();
+    let mut wanted = FETCHED;
     loop {
+        let begun = Instant::now();
+        let fetch = format!("fetch {wanted} from digests");
         let rows = client.query(&fetch, &[]).await?;
         for row in &rows {
             sums.add(row.try_get(0)?);
         }
-        if rows.len() < FETCHED {
+        if rows.len() < wanted {
             break;
         }
-        pace.pass(ROWS).await;
+        // Rows may be small or large, and the server near or far.
+        if begun.elapsed() < STRETCH {
+            wanted = (wanted * 2).min(MOST_FETCHED);
+        }
+        stream.pass(None).await;
     }
     client.batch_execute("close digests").await?;
     Ok(sums)
@@ -440,5 +428,86 @@ impl<'a> Keys<'a> {
         params
             .map(|column| -> &(dyn ToSql + Sync) { column })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use waangu_testkit::{Tier, private_cell};
+
+    use super::*;
+    use crate::place::Side;
+
+    /// Values of one type that PostgreSQL may take for equal, or hash alike.
+    const NEARLY: [(&str, &str, &str); 14] = [
+        ("bigint", "1", "4294967296"),
+        ("bigint", "-1", "4294967295"),
+        ("integer", "1", "-2"),
+        (
+            "timestamp with time zone",
+            "'2024-03-01 12:00:00+00'",
+            "'2024-03-01 13:11:34.967297+00'",
+        ),
+        (
+            "timestamp without time zone",
+            "'2024-03-01 12:00:00'",
+            "'2024-03-01 13:11:34.967297'",
+        ),
+        ("numeric", "1.0", "1.00"),
+        ("double precision", "0", "'-0'"),
+        ("bpchar", "'ab'", "'ab  '"),
+        ("character varying(5)", "'ab'", "'ab '"),
+        ("integer[]", "'{1,2}'", "'[0:1]={1,2}'"),
+        ("jsonb", "'1.0'", "'1.00'"),
+        ("interval", "'1 month'", "'30 days'"),
+        ("text", "''", "null"),
+        ("boolean", "false", "null"),
+    ];
+
+    fn table(kinds: &[&str]) -> Table {
+        let columns = (0..).zip(kinds);
+        Table {
+            schema: String::new(),
+            source: String::new(),
+            target: String::new(),
+            name: String::new(),
+            columns: columns
+                .map(|(n, kind): (u8, _)| (format!("c{n}"), (*kind).to_owned()))
+                .collect(),
+            key: Vec::new(),
+            strict: false,
+            binary: true,
+        }
+    }
+
+    /// A move would serve rows that are not the tenant's.
+    #[tokio::test]
+    async fn what_is_written_differently_has_another_digest() {
+        let cell = private_cell().await;
+        let (tenant, placement) = cell.tenant(Tier::Shared);
+        let side = Side {
+            cell: cell.admin_config(),
+            placement,
+        };
+        let client = side.session(tenant).await.unwrap();
+        for (kind, one, other) in NEARLY {
+            let digest = digest(&table(&[kind]));
+            let sql = format!(
+                "select count(distinct {digest}), count(distinct {digest} & 4294967295)
+                   from (values ({one}::{kind}), ({other}::{kind})) as t (c0)"
+            );
+            let row = client.query_one(&sql, &[]).await.unwrap();
+            let counts: (i64, i64) = (row.get(0), row.get(1));
+            assert_eq!(counts, (2, 2), "{kind}: {one} and {other}");
+        }
+        // Two rows that have swapped a value.
+        let digest = digest(&table(&["integer", "text"]));
+        let sql = format!(
+            "select sum({digest}) filter (where c0 + length(c1) in (2, 4))
+                  = sum({digest}) filter (where c0 + length(c1) = 3)
+               from (values (1, 'a'), (2, 'bb'), (1, 'bb'), (2, 'a')) as t (c0, c1)"
+        );
+        let alike: bool = client.query_one(&sql, &[]).await.unwrap().get(0);
+        assert!(!alike);
     }
 }

@@ -18,8 +18,10 @@ use super::{Movers, request};
 /// Longest wait for the source: other tenants may be waiting for the watchman, and a worker for this move.
 const ANSWER: Duration = Duration::from_secs(2);
 
-/// Pause before the same source is asked again.
+/// Pause before the same source is asked again, and one that did not answer: others may reach it, and
+/// should find the move free.
 const AGAIN: Duration = Duration::from_secs(3);
+const SILENT: Duration = Duration::from_secs(15);
 
 /// Which moves were asked, and until when they are left alone.
 #[derive(Debug, Default)]
@@ -33,8 +35,8 @@ impl Asked {
         self.0.iter().map(|(id, _)| *id).collect()
     }
 
-    fn note(&mut self, id: RelocationId) {
-        self.0.push((id, Instant::now() + AGAIN));
+    fn note(&mut self, id: RelocationId, pause: Duration) {
+        self.0.push((id, Instant::now() + pause));
     }
 }
 
@@ -49,8 +51,9 @@ impl Movers {
         if moved.phase.is_past_commit() {
             return Ok(true);
         }
-        let standing = self.is_fenced(moved).await;
-        asked.note(moved.id);
+        let answer = self.is_fenced(moved).await;
+        asked.note(moved.id, if answer.is_some() { AGAIN } else { SILENT });
+        let standing = answer == Some(true);
         if standing {
             let text = "fenced, as a worker that has gone did not say";
             step(session, moved, Phase::Switching, text).await?;
@@ -59,12 +62,11 @@ impl Movers {
         Ok(standing)
     }
 
-    async fn is_fenced(&self, moved: &Relocation) -> bool {
+    /// What the source says, if it does.
+    async fn is_fenced(&self, moved: &Relocation) -> Option<bool> {
         let ends = (&moved.from, &moved.to);
         // It may lead to a cell that this process does not know.
-        let Ok(request) = request(&self.reconciler, moved.tenant, ends, &[]) else {
-            return false;
-        };
-        matches!(timeout(ANSWER, is_fenced(&request)).await, Ok(Ok(true)))
+        let request = request(&self.reconciler, moved.tenant, ends, &[]).ok()?;
+        timeout(ANSWER, is_fenced(&request)).await.ok()?.ok()
     }
 }

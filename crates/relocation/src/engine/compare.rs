@@ -24,7 +24,8 @@ use crate::verify::{self, Dirty, Ends, Verdict};
 
 /// One snapshot for as long as it takes.
 const SNAPSHOT: &str = "begin isolation level repeatable read read only;
-    set local idle_in_transaction_session_timeout = 0; set local jit = off";
+    set local idle_in_transaction_session_timeout = 0; set local jit = off;
+    set local cursor_tuple_fraction = 1";
 
 /// How long changes gather while a comparison is on its way: many in one transaction cost the target
 /// little more than one, and nobody waits for them.
@@ -34,6 +35,15 @@ const GATHER: Duration = Duration::from_millis(20);
 const MOST: usize = 2_000_000;
 
 impl Relocation {
+    /// Compares all rows at a point of the log, within the time that a copy has, too.
+    pub(super) async fn compare_all(&mut self) -> Result<(), Error> {
+        let most = self.request.options.max_copy;
+        let compared = timeout(most, self.compare(None)).await;
+        self.laps.end("compare");
+        self.laps.add("of this at rest", self.pace.end());
+        compared.map_err(|_late| Error::Old(most.as_secs()))?
+    }
+
     /// Compares all rows, or some, at a point of the log; notes from there on what changes.
     pub(super) async fn compare(&mut self, some: Option<Dirty>) -> Result<(), Error> {
         let source = self.snapshot_of_source().await?;
@@ -46,6 +56,7 @@ impl Relocation {
             Some(_) => None,
             None => self.analyst().await?,
         };
+        let begun = Instant::now();
         let mut comparing = self.spawn(source, target, analyst, some, except);
         let verdict = loop {
             if let Ok(verdict) = timeout(GATHER, &mut comparing.task).await {
@@ -55,6 +66,9 @@ impl Relocation {
             let touched = self.watch.as_ref().map_or(0, |watch| watch.touched.len());
             self.teller
                 .tell(|progress| progress.touched = u64::try_from(touched).unwrap_or(u64::MAX));
+            let most = self.request.options.max_copy;
+            self.pace.hurry(begun.elapsed().div_duration_f64(most));
+            self.pace.hurry(share(touched, MOST));
             if touched > MOST {
                 return Err(Error::Stream(
                     "more rows change than can be remembered".to_owned(),
@@ -154,6 +168,12 @@ impl Relocation {
         }
         Err(Error::Mismatch { table, what })
     }
+}
+
+/// A part of a whole.
+fn share(part: usize, whole: usize) -> f64 {
+    let number = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
+    number(part) / number(whole)
 }
 
 async fn analyse(analyst: Option<&Client>, tables: &[Table]) -> Result<(), Error> {

@@ -15,7 +15,7 @@ use waangu_kernel::placement::Tier;
 use super::reverse::publication;
 use super::{OTHERS, Relocation, drop_remains};
 use crate::Error;
-use crate::pace::Pace;
+use crate::pace::{self, Pace};
 use crate::progress::{Phase, Teller};
 use crate::stop::AtWork;
 use crate::table::Table;
@@ -23,9 +23,14 @@ use crate::table::Table;
 /// Bytes sent on at once.
 const CHUNK: usize = 128 << 10;
 
-/// For the transaction of the copy. What is made anew takes one processor from others, not several.
+/// How long rows flow at a stretch: the servers go on meanwhile as far as what lies between us and them
+/// takes, some megabytes.
+const STRETCH: Duration = Duration::from_millis(200);
+
+/// For the transaction of the copy, in a session that else looks rows up. What is made anew takes one processor from others, not several.
 const LOADING: &str = "set local session_replication_role = replica;
-    set local idle_in_transaction_session_timeout = 0; set local max_parallel_maintenance_workers = 0";
+    set local idle_in_transaction_session_timeout = 0; set local max_parallel_maintenance_workers = 0;
+    set local enable_hashjoin = on; set local enable_mergejoin = on; set local enable_seqscan = on";
 
 impl Relocation {
     pub(super) async fn copy(&mut self) -> Result<(), Error> {
@@ -79,21 +84,25 @@ impl Relocation {
         } else {
             Vec::new()
         };
+        self.pace.begin();
         let mut flow = Flow {
+            begun: Instant::now(),
             rows: 0,
             bytes: 0,
+            rate: self.request.options.rate,
+            most: self.request.options.max_copy,
             pace: self.pace.clone(),
+            stream: self.pace.stream(STRETCH),
             teller: self.teller.clone(),
         };
-        let allowed = self.request.options.rate;
-        self.pace.begin(allowed.map(per_second));
         for table in self.tables.iter() {
             copy_table(&session, &tx, table, tenant.number(), own, &mut flow).await?;
         }
         self.laps.end("rows");
         self.laps.add("of these at rest", self.pace.end());
         for statement in &stripped {
-            tx.batch_execute(statement).await?;
+            let made = tx.batch_execute(statement).await;
+            made.map_err(|error| broken_key(statement, error))?;
         }
         self.laps.end("keys and indexes");
         // Nothing if another worker has begun anew meanwhile.
@@ -188,19 +197,26 @@ async fn expected_rows(client: &Client, tables: &[Table], number: i64) -> Result
 }
 
 /// What is taken off a table before its rows come and put back behind them, in this order: rows that come
-/// one by one into an index in no order of its own take it twice as long. What others depend on, what the
-/// replica identity or a clustering names, and what somebody has commented, stays.
+/// one by one into an index in no order of its own take it twice as long. What others depend on (a foreign key
+/// that stays, too), what the replica identity or a clustering names, what somebody has commented, and what
+/// its definition does not tell whole, stays.
 const STRIPPED: &str = "
     with index as (
         select i.indexrelid, i.indrelid, c.oid as con
           from pg_index i
+          join pg_class x on x.oid = i.indexrelid
           left join pg_constraint c on c.conindid = i.indexrelid and c.contype in ('p', 'u', 'x')
          where i.indrelid = any ($1::text[]::regclass[])
            and not i.indisclustered and not i.indisreplident
+           and x.reltablespace = 0 and (c.oid is null or x.reloptions is null)
+           and not exists (select from pg_attribute a
+                            where a.attrelid = x.oid and coalesce(a.attstattarget, -1) <> -1)
            and not exists (select from pg_description d where d.objoid in (i.indexrelid, c.oid))
            and not exists (select from pg_depend d
                              left join pg_constraint f
                                on d.classid = 'pg_constraint'::regclass and f.oid = d.objid and f.contype = 'f'
+                              and f.conrelid = any ($1::text[]::regclass[])
+                              and not exists (select from pg_description e where e.objoid = f.oid)
                             where d.deptype = 'n' and f.oid is null
                               and (d.refclassid = 'pg_class'::regclass and d.refobjid = i.indexrelid
                                    or d.refclassid = 'pg_constraint'::regclass and d.refobjid = c.oid))
@@ -211,6 +227,7 @@ const STRIPPED: &str = "
          , 3 as rank
       from pg_constraint c
      where c.conrelid = any ($1::text[]::regclass[]) and c.contype = 'f'
+       and not exists (select from pg_description d where d.objoid = c.oid)
     union all
     select format('alter table %s drop constraint %I', c.conrelid::regclass, c.conname)
          , format('alter table %s add constraint %I %s', c.conrelid::regclass, c.conname
@@ -243,11 +260,27 @@ async fn empty_and_strip(tx: &Transaction<'_>, tables: &[Table]) -> Result<Vec<S
     Ok(again)
 }
 
-/// How much has flowed.
+/// Rows that break a key of their own do so at every try.
+fn broken_key(statement: &str, error: tokio_postgres::Error) -> Error {
+    match Error::from(error) {
+        Error::Stream(what) => Error::Mismatch {
+            table: statement.to_owned(),
+            what,
+        },
+        other => other,
+    }
+}
+
+/// How much has flowed, and how fast it may.
 struct Flow {
+    begun: Instant,
     rows: u64,
     bytes: u64,
+    /// Bytes in a second that the operator allows.
+    rate: Option<u64>,
+    most: Duration,
     pace: Pace,
+    stream: pace::Stream,
     teller: Teller,
 }
 
@@ -256,18 +289,13 @@ impl Flow {
         self.rows += rows;
         self.bytes += u64::try_from(chunk.len()).unwrap_or(0);
         self.teller.copied(self.rows, self.bytes);
-        let bytes = u32::try_from(chunk.len()).unwrap_or(u32::MAX);
-        self.pace.pass(f64::from(bytes)).await;
+        self.pace
+            .hurry(self.begun.elapsed().div_duration_f64(self.most));
+        let due = self.rate.map(|rate| {
+            self.begun + Duration::from_millis(self.bytes.saturating_mul(1000) / rate.max(1))
+        });
+        self.stream.pass(due).await;
     }
-}
-
-#[expect(
-    clippy::as_conversions,
-    clippy::cast_precision_loss,
-    reason = "a rate, to a few digits"
-)]
-fn per_second(bytes: u64) -> f64 {
-    bytes as f64
 }
 
 /// In binary if that means the same there: arrays of a module's own types hold their numbers, which

@@ -63,23 +63,22 @@ impl Relocation {
         self.laps.end("catch up");
         if self.watch.is_none() {
             self.teller.phase(Phase::Compare);
-            self.compare(None).await?;
-            self.laps.end("compare");
-            self.laps.add("of this at rest", self.pace.end());
+            self.compare_all().await?;
+            self.let_others_catch_up().await?;
+            self.laps.end("rest");
         }
         self.narrow().await?;
         self.laps.end("narrow");
         self.teller.phase(Phase::Follow);
         self.rehearse().await?;
         self.laps.end("rehearsal");
-        self.let_others_catch_up().await?;
-        self.laps.end("rest");
         self.catch_up().await?;
         self.laps.end("catch up");
         self.look_for_old_writers().await
     }
 
-    /// What has queued up behind the comparison would wait for the freeze besides.
+    /// What has queued up behind the comparison would wait for the freeze besides. Before the rows that
+    /// change meanwhile are compared, since few of them may be left for the freeze.
     async fn let_others_catch_up(&mut self) -> Result<(), Error> {
         let begun = Instant::now();
         while !self.pace.is_calm() && begun.elapsed() < REST {
@@ -188,6 +187,7 @@ impl Relocation {
     async fn freeze(&mut self) -> Result<(), Error> {
         let pause = self.request.options.max_pause;
         self.laps.end("old writers");
+        self.steering = None;
         self.tell_laps("ready to freeze");
         let since = Instant::now();
         self.teller.phase(Phase::Freeze);

@@ -18,6 +18,7 @@ use super::Request;
 use super::observe::prefix;
 use super::reverse::WARM;
 use crate::Error;
+use crate::pace::Pace;
 use crate::place::{CONNECT, Side};
 use crate::progress::{Phase, Teller};
 
@@ -39,6 +40,7 @@ pub(super) struct Guard {
     max_held: i64,
     silence: Duration,
     teller: Option<Teller>,
+    pace: Pace,
 }
 
 impl Guard {
@@ -50,15 +52,17 @@ impl Guard {
             max_held: i64::MAX,
             silence: request.options.silence,
             teller: None,
+            pace: Pace::new(),
         }
     }
 
-    /// The same, which bounds what is held back, and tells it while rows are copied. Only for what may be
-    /// given up.
-    pub(super) fn bounded(request: &Request, teller: &Teller) -> Self {
+    /// The same, which bounds what is held back, tells it while rows are copied, and lets rows go faster
+    /// the more it is. Only for what may be given up.
+    pub(super) fn bounded(request: &Request, teller: &Teller, pace: &Pace) -> Self {
         Self {
             max_held: request.options.max_held,
             teller: Some(teller.clone()),
+            pace: pace.clone(),
             ..Self::of(request)
         }
     }
@@ -129,6 +133,7 @@ impl Guard {
             return Err(Error::Held { held, bound });
         }
         if let Some(teller) = &self.teller {
+            self.pace.hurry(megabytes(held) / megabytes(self.max_held));
             teller.tell(|progress| {
                 if progress.phase == Phase::Copy {
                     progress.lag = u64::try_from(held).unwrap_or(0);
@@ -137,6 +142,10 @@ impl Guard {
         }
         Ok(())
     }
+}
+
+fn megabytes(bytes: i64) -> f64 {
+    f64::from(i32::try_from(bytes >> 20).unwrap_or(i32::MAX)).max(1.0)
 }
 
 /// One of the two.

@@ -8,6 +8,7 @@ mod bounds;
 mod cold;
 mod crashes;
 mod cuts;
+mod keys;
 mod kills;
 mod model;
 mod moves;
