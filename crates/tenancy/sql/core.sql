@@ -223,7 +223,12 @@ drop function if exists waangu.transaction_time();
 -- Runs a module's migration as the owner of tables. A function with its owner's rights, because
 -- inside one PostgreSQL refuses COMMIT and any change of role: what a package says stays in the
 -- caller's transaction and below the administrator's rights.
-create or replace function waangu.migrate(p_schema text, p_sql text) returns void
+--
+-- Its owner is who runs the migration, and could take those rights from it, give it to a module or put
+-- another in its place. So it lies where the owner has no USAGE: there nobody can name it but the
+-- administrator, and to run it takes none. DROP OWNED names nothing; whoever says that is refused next.
+create schema if not exists waangu_migration;
+create or replace function waangu_migration.run(p_schema text, p_sql text) returns void
 language plpgsql volatile security definer
     set search_path = pg_catalog, pg_temp set row_security = on
 as $$
@@ -271,6 +276,21 @@ begin
     set constraints all immediate;
 end $$;
 
+-- What control planes call. Nothing of it is run after the migration, which may have set a search path.
+drop function if exists waangu.migrate(text, text);
+create function waangu.migrate(p_schema text, p_sql text) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+begin
+    if not exists (select from pg_proc p
+                    where p.oid = to_regprocedure('waangu_migration.run(text, text)')
+                      and p.prosecdef and p.proowner = 'waangu_owner'::regrole)
+    then
+        raise insufficient_privilege
+            using message = 'waangu_migration.run is not as the helper schema made it';
+    end if;
+    perform waangu_migration.run(p_schema, p_sql);
+end $$;
+
 alter function waangu.enter(text, integer, text) owner to waangu_context;
 alter function waangu.enter_tree(bigint, text, text) owner to waangu_context;
 alter function waangu.subtree() owner to waangu_context;
@@ -278,8 +298,8 @@ alter function waangu.visit(bigint[]) owner to waangu_context;
 alter function waangu.path(text) owner to waangu_context;
 alter function waangu.tenant() owner to waangu_context;
 alter function waangu.writer() owner to waangu_context;
-alter function waangu.migrate(text, text) owner to waangu_owner;
-revoke execute on all functions in schema waangu from public;
+alter function waangu_migration.run(text, text) owner to waangu_owner;
+revoke execute on all functions in schema waangu, waangu_migration from public;
 grant execute on function waangu.enter(text, integer, text), waangu.tenant(), waangu.writer()
     , waangu.path(text)
    to waangu_module, waangu_tree;

@@ -87,7 +87,7 @@ declare
     v_path text := 'search_path=' || quote_ident(p_schema);
 begin
     with relation as materialized (
-        select c.oid, c.relname, c.relkind, c.relowner, c.relacl, c.reloptions
+        select c.oid, c.relname, c.relkind, c.reltype, c.relowner, c.relacl, c.reloptions
              , c.relrowsecurity, c.relforcerowsecurity
              , a.attnum as tenant, a.atttypid = 'bigint'::regtype and a.attnotnull as is_sound
           from pg_depend d
@@ -107,6 +107,15 @@ begin
          where d.refclassid = 'pg_namespace'::regclass
            and d.refobjid = v_schema
            and d.classid = 'pg_proc'::regclass
+    )
+    , named_type as materialized (
+        -- Not those of tables.
+        select t.oid, t.typtype
+          from pg_depend d
+          join pg_type t on t.oid = d.objid
+         where d.refclassid = 'pg_namespace'::regclass
+           and d.refobjid = v_schema
+           and d.classid = 'pg_type'::regclass
     )
     , foreign_key as materialized (
         select k.*, c.relname, c.tenant
@@ -212,6 +221,53 @@ begin
           from data c
           join pg_trigger t on t.tgrelid = c.oid
          where t.tgenabled in ('A', 'R')
+        union all
+        -- Whoever plans a query, copies rows or removes them evaluates these, the administrator, too.
+        -- PostgreSQL's own functions and operators are pinned: nothing is noted to depend on them.
+        select 10, format('%s calls a function of a module, which others would run with their rights'
+                        , pg_describe_object(e.classid, e.objid, 0))
+          from (
+                select 'pg_class'::regclass::oid as classid, c.oid as objid from data c
+                union all
+                select 'pg_class'::regclass, i.indexrelid from data c join pg_index i on i.indrelid = c.oid
+                union all
+                select 'pg_constraint'::regclass, k.oid
+                  from data c
+                  join pg_constraint k on k.conrelid = c.oid and k.contype in ('c', 'x')
+                union all
+                select 'pg_attrdef'::regclass, v.oid
+                  from data c
+                  join pg_attrdef v on v.adrelid = c.oid
+                  join pg_attribute a on a.attrelid = c.oid and a.attnum = v.adnum and a.attgenerated <> ''
+                union all
+                select 'pg_statistic_ext'::regclass, x.oid from data c join pg_statistic_ext x on x.stxrelid = c.oid
+                union all
+                select 'pg_constraint'::regclass, k.oid
+                  from named_type t
+                  join pg_constraint k on k.contypid = t.oid
+                union all
+                select 'pg_type'::regclass, t.oid from named_type t where t.typtype = 'r'
+               ) e
+          join pg_depend d on d.classid = e.classid and d.objid = e.objid
+         where d.refclassid in ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_cast'::regclass)
+           and d.refobjid >= 16384
+        union all
+        -- The administrator's own queries could mean them.
+        select 11, format('%s is not allowed in a module', pg_describe_object(d.classid, d.objid, 0))
+          from pg_depend d
+         where d.refclassid = 'pg_namespace'::regclass
+           and d.refobjid = v_schema
+           and d.classid not in ('pg_class'::regclass, 'pg_proc'::regclass, 'pg_type'::regclass
+                               , 'pg_statistic_ext'::regclass)
+        union all
+        select 11, format('%s is not allowed in a module', pg_describe_object(d.classid, d.objid, 0))
+          from (select t.oid from named_type t
+                union all
+                select y.oid
+                  from relation c
+                  join pg_type t on t.oid = c.reltype, lateral (values (t.oid), (t.typarray)) y (oid)) t
+          join pg_depend d on d.refclassid = 'pg_type'::regclass and d.refobjid = t.oid
+                          and d.classid = 'pg_cast'::regclass
     )
     , rights as (
         -- Most tables have the same.
@@ -230,8 +286,14 @@ begin
                  where c.relkind in ('r', 'p', 'v')) k
     )
     select (select what from rule order by rank, what limit 1)
-         , has_schema_privilege(v_login, v_schema, 'usage')
-           and has_schema_privilege(v_tree, v_schema, 'usage')
+         , exists (select from pg_namespace n
+                    where n.oid = v_schema
+                      and (select array_agg(case g.grantee when v_login then 'own ' when v_tree then 'tree '
+                                                           else 'other ' end
+                                            || g.privilege_type || case when g.is_grantable then '!' else '' end
+                                            order by g.grantee = v_tree)
+                             from aclexplode(n.nspacl) g
+                            where g.grantee <> n.nspowner) = array['own USAGE', 'tree USAGE'])
            and not exists (select from rights
                             where (granted @> wanted and granted <@ wanted) is not true)
            and not exists (select from relation c
@@ -281,8 +343,10 @@ end $$;
 create or replace procedure waangu.protect(p_schema text, p_login text, p_append_only text[])
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
+    v_left text;
     v_look record;
     v_name regclass;
+    v_grantee oid;
     v_tree text := p_login || '_tree';
     v_table record;
     v_policy record;
@@ -296,6 +360,30 @@ begin
         raise exception using errcode = 'WG002'
             , message = format('schema %s: a prepared statement or a cursor is left in the session', p_schema);
     end if;
+    -- What is deferred runs at COMMIT, and `set constraints` in a trigger defers what that brings about. An
+    -- event can only be of a table whose rows this transaction has changed, and keeps its trigger as it is.
+    select format('table %s has a deferrable constraint or trigger (%s), so no migration can change its rows'
+                , t.tgrelid::regclass, t.tgname)
+      into v_left
+      from pg_locks l
+      join pg_trigger t on t.tgrelid = l.relation and t.tgdeferrable
+     where l.pid = pg_backend_pid() and l.locktype = 'relation' and l.mode = 'RowExclusiveLock'
+     limit 1;
+    -- All schemas have one owner, and only this one is looked at below.
+    if v_left is null then
+        select format('%s is not of this schema, so no migration can change it', c.oid::regclass)
+          into v_left
+          from pg_locks l
+          join pg_class c on c.oid = l.relation
+         where l.pid = pg_backend_pid() and l.locktype = 'relation'
+           and l.mode not in ('AccessShareLock', 'RowShareLock')
+           and c.relowner = 'waangu_owner'::regrole
+           and c.relnamespace not in (to_regnamespace(quote_ident(p_schema)), 'pg_toast'::regnamespace)
+         limit 1;
+    end if;
+    if v_left is not null then
+        raise exception using errcode = 'WG002', message = format('schema %s: %s', p_schema, v_left);
+    end if;
     select * into v_look from waangu.look(p_schema, p_login, p_append_only);
     if v_look.broken is not null then
         raise exception using errcode = 'WG002', message = format('schema %s: %s', p_schema, v_look.broken);
@@ -307,6 +395,14 @@ begin
         return;
     end if;
 
+    for v_grantee in
+        select distinct g.grantee
+          from pg_namespace n, aclexplode(n.nspacl) g
+         where n.oid = to_regnamespace(quote_ident(p_schema)) and g.grantee <> n.nspowner
+    loop
+        execute format('revoke all on schema %I from %s cascade', p_schema
+                     , case when v_grantee = 0 then 'public' else v_grantee::regrole::text end);
+    end loop;
     execute format('grant usage on schema %I to %I, %I', p_schema, p_login, v_tree);
     for v_table in
         select c.oid::regclass as name, c.relname, c.relkind

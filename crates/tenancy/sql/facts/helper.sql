@@ -1,4 +1,4 @@
--- What stands in the helper schema and in `public`, as facts: kind, module, facts, objects.
+-- What stands in the helper schemas and in `public`, as facts: kind, module, facts, objects.
 with role as (
     select oid
          , case when rolsuper or oid = (select datdba from pg_database where datname = current_database())
@@ -8,7 +8,8 @@ with role as (
     select 0, 'public'
 )
 , place as (
-    select oid, nspname, nspowner, nspacl from pg_namespace where nspname in ('waangu', 'public')
+    select oid, nspname, nspowner, nspacl from pg_namespace
+     where nspname in ('waangu', 'waangu_migration', 'public')
 )
 , relation as (
     select c.oid, c.relname, c.relkind, c.relowner, c.relacl, c.relpersistence, c.relrowsecurity

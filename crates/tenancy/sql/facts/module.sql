@@ -17,7 +17,7 @@ with role as (
          , lateral (select substring(n.nspname from '^stock_[0-9a-f]{16}_[0-9]+_([a-z][a-z0-9]*)$')) s (module)
          , lateral (select coalesce(s.module, substring(n.nspname from '^t_[0-9]+_([a-z][a-z0-9]*)$')
                                   , n.nspname::text)) m (module)
-     where n.nspname !~ '^pg_' and n.nspname not in ('information_schema', 'public', 'waangu')
+     where n.nspname !~ '^pg_' and n.nspname not in ('information_schema', 'public', 'waangu', 'waangu_migration')
        -- Where moves note how far they are: nobody's but the administrator's.
        and not (n.nspname = 'waangu_relocation' and n.nspacl is null)
        and (not $2 or m.module = any ($1::text[]))

@@ -236,12 +236,17 @@ impl StockTurn<'_> {
     /// Also when there are no packages: the first visitor pays for what later ones find cached.
     async fn furnish(&self, packages: &[&ModulePackage]) -> Result<(), Fault> {
         let client = self.admin.visit(DRAFT).await?;
+        // Each in a transaction of its own, because `waangu.protect` refuses one that has changed more than
+        // its schema.
         let scripts: Vec<String> = packages
             .iter()
-            .map(|package| upgrade_sql(package.id().as_str(), package, 0))
+            .map(|package| {
+                let script = upgrade_sql(package.id().as_str(), package, 0);
+                format!("begin; {script}; commit")
+            })
             .collect();
         client
-            .batch_execute(&format!("begin; {}; commit", scripts.join(";\n")))
+            .batch_execute(&scripts.join(";\n"))
             .await
             .map_err(from_driver)
     }

@@ -55,7 +55,8 @@ impl CellAdmin {
             ),
             client.query(
                 "select nspname::text from pg_namespace
-                  where nspname !~ '^pg_' and nspname not in ('information_schema', 'public', 'waangu')",
+                  where nspname !~ '^pg_' and nspname not in ('information_schema', 'public', 'waangu'
+                                                                  , 'waangu_migration')",
                 &[]
             ),
         )

@@ -220,12 +220,12 @@ impl Place<'_> {
         let schema = self.placement.schema(self.tenant, package.id());
         let client = self.client().await?;
         let done = install(client, &schema, package).await;
-        if done.is_err() {
-            // What a migration has prepared in the session stays when its transaction is undone, under
-            // the name of a statement of ours if it wants.
+        if !matches!(done, Ok(Installed::AlreadyThere)) {
+            // What a migration has set, prepared or listens to stays in the session, mostly also when its
+            // transaction is undone.
             drop(self.client.take().map(Object::take));
         }
-        done
+        done.map(drop)
     }
 
     /// Opens or closes the tenant's door at this epoch.
@@ -268,7 +268,20 @@ impl Place<'_> {
     }
 }
 
-async fn install(client: &mut Object, schema: &str, package: &ModulePackage) -> Result<(), Fault> {
+/// What was to be done to bring in a module.
+#[derive(Debug, Clone, Copy)]
+enum Installed {
+    /// Migrations ran.
+    Migrated,
+    /// All had run before.
+    AlreadyThere,
+}
+
+async fn install(
+    client: &mut Object,
+    schema: &str,
+    package: &ModulePackage,
+) -> Result<Installed, Fault> {
     let tx = client.transaction().await.map_err(from_driver)?;
     // Two workers may bring in the first two tenants of a shared schema at once.
     tx.execute("select pg_advisory_xact_lock(-3, hashtext($1))", &[&schema])
@@ -280,12 +293,16 @@ async fn install(client: &mut Object, schema: &str, package: &ModulePackage) -> 
         .map_err(from_driver)?;
     let have: i64 = row.try_get(0).map_err(from_driver)?;
     let have = usize::try_from(have).unwrap_or(0);
-    if have < package.migrations.len() {
+    let installed = if have < package.migrations.len() {
         tx.batch_execute(&upgrade_sql(schema, package, have))
             .await
             .map_err(from_driver)?;
-    }
-    tx.commit().await.map_err(from_driver)
+        Installed::Migrated
+    } else {
+        Installed::AlreadyThere
+    };
+    tx.commit().await.map_err(from_driver)?;
+    Ok(installed)
 }
 
 /// A statement, prepared once in the life of the connection: those of a place are the same for all

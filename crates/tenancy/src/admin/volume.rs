@@ -123,7 +123,7 @@ impl CellAdmin {
                     where c.relkind = 'r'
                       and pg_relation_size(c.oid) > 0
                       and n.nspname !~ '^pg_'
-                      and n.nspname not in ('information_schema', 'public', 'waangu')
+                      and n.nspname not in ('information_schema', 'public', 'waangu', 'waangu_migration')
                     order by 1, 2";
         let client = self.bounded(SHARED_DATABASE).await?;
         volumes.queries = volumes.queries.saturating_add(1);

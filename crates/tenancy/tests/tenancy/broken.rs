@@ -9,7 +9,7 @@ const SOUND: &str = "create table sound (tenant_id bigint not null, id bigint no
     , parent bigint, primary key (tenant_id, id)); ";
 
 /// Each of these shows one tenant's rows to another, or tells whether they exist.
-const BROKEN: [(&str, &str); 19] = [
+const BROKEN: [(&str, &str); 34] = [
     ("no tenant", "create table t (id bigint primary key)"),
     ("nullable", "create table t (tenant_id bigint, id bigint)"),
     ("type", "create table t (tenant_id integer not null)"),
@@ -63,6 +63,78 @@ const BROKEN: [(&str, &str); 19] = [
     (
         "misspelt",
         "create table jornal (tenant_id bigint not null)",
+    ),
+    (
+        "check",
+        "create function f(p bigint) returns boolean language sql return true;
+         alter table sound add check (f(id))",
+    ),
+    (
+        "check by an operator",
+        "create function f(p bigint, q bigint) returns boolean language sql return true;
+         create operator === (leftarg = bigint, rightarg = bigint, function = f);
+         alter table sound add check (id === 1); alter table sound add check (f(id, 1))",
+    ),
+    (
+        "check that asks who it is",
+        "alter table sound add check (tenant_id = waangu.writer())",
+    ),
+    (
+        "domain",
+        "create function f(p bigint) returns boolean language sql return true;
+         create domain d as bigint check (f(value))",
+    ),
+    (
+        "generated",
+        "create function f(p bigint) returns bigint language sql immutable return p;
+         alter table sound add g bigint generated always as (f(id)) stored",
+    ),
+    (
+        "index on a function",
+        "create function f(p bigint) returns bigint language sql immutable return p;
+         create index on sound (tenant_id, f(id))",
+    ),
+    (
+        "index where a function",
+        "create function f(p bigint) returns bigint language sql immutable return p;
+         create index on sound (tenant_id) where f(id) = 1",
+    ),
+    (
+        "partitions by a function",
+        "create function f(p bigint) returns bigint language sql immutable return p;
+         create table t (tenant_id bigint not null, id bigint) partition by range (tenant_id, f(id))",
+    ),
+    (
+        "statistics of a function",
+        "create function f(p bigint) returns bigint language sql immutable return p;
+         create statistics s on f(id), parent from sound",
+    ),
+    (
+        "range",
+        "create function f(p bigint, q bigint) returns float8 language sql immutable return 0;
+         create type span as range (subtype = bigint, subtype_diff = f)",
+    ),
+    (
+        "operator",
+        "create function f(p oid, q regnamespace) returns boolean language sql return true;
+         create operator = (leftarg = oid, rightarg = regnamespace, function = f)",
+    ),
+    ("collation", "create collation c from \"C\""),
+    (
+        "cast",
+        "create type kind as enum ('a');
+         create function f(p kind) returns bigint language sql return 1;
+         create cast (kind as bigint) with function f(kind)",
+    ),
+    (
+        "cast of rows",
+        "create function f(p sound) returns bigint language sql return 1;
+         create cast (sound as bigint) with function f(sound)",
+    ),
+    (
+        "default privileges",
+        "do $$ begin execute format('alter default privileges in schema %I grant all on tables to public'
+           , current_schema()); end $$",
     ),
 ];
 

@@ -3,7 +3,7 @@
 use tokio_postgres::Client;
 use waangu_kernel::placement::Tier;
 use waangu_tenancy::admin::{UpgradeLimits, Upgraded};
-use waangu_tenancy::{ModulePackage, Rules, inspect};
+use waangu_tenancy::{HomeState, ModulePackage, Rules, inspect};
 
 use crate::support::{Home, code, package};
 
@@ -82,6 +82,10 @@ async fn every_rule_holds_after_an_upgrade() {
         "grant insert (id) on named to waangu_stock",
         "revoke select on product from waangu_stock",
         "grant select on product to waangu_stock with grant option",
+        "do $$ begin execute format('grant create on schema %I to waangu_stock', current_schema()); end $$",
+        "do $$ begin execute format('grant usage on schema %I to waangu_stock with grant option'
+           , current_schema()); end $$",
+        "do $$ begin execute format('grant usage on schema %I to public', current_schema()); end $$",
         "drop view named; create view named with (security_invoker = true) as select 1 as one",
         "update product set name = 'x'",
     ];
@@ -270,42 +274,112 @@ async fn a_migration_misses_no_row() {
     }
 }
 
-/// A migration runs with few rights, and in the session of the administrator. What it leaves there must not
-/// have the next statements do its will: of the same namespace or of the next one.
-#[tokio::test]
-async fn a_migration_leaves_no_trap_for_the_administrator() {
-    let usurp = "create function usurp(p text) returns boolean language plpgsql as $$
-         begin
-             if (select rolsuper from pg_catalog.pg_roles where rolname = current_user)
-                and pg_catalog.to_regrole('usurper') is null
-             then
-                 create role usurper;
-             end if;
-             return true;
-         end $$;";
+/// Makes a role as soon as a superuser runs it.
+const USURP: &str = "create function usurp(p text) returns boolean language plpgsql as $$
+     begin
+         if (select rolsuper from pg_catalog.pg_roles where rolname = current_user)
+            and pg_catalog.to_regrole('usurper') is null
+         then
+             create role usurper;
+         end if;
+         return true;
+     end $$;
+     create function odd(p bigint) returns bigint language plpgsql immutable set search_path from current
+     as $$ begin perform usurp(''); return p; end $$;";
+
+/// Steps of one package each.
+fn traps() -> Vec<Vec<String>> {
     let own_path =
         "do $$ begin perform 1; execute pg_catalog.format('set search_path = %I, pg_catalog'
            , pg_catalog.current_schema()); end $$";
-    let traps = [
+    let one = [
         format!(
-            "{usurp} create domain text as pg_catalog.text check (usurp(value)); {own_path}"
+            "{USURP} create domain text as pg_catalog.text check (usurp(value)); {own_path}"
         ),
         format!(
-            "{usurp} create function pg_advisory_xact_lock(integer, integer) returns void
+            "{USURP} create function pg_advisory_xact_lock(integer, integer) returns void
                language sql as $$ select usurp('') $$;
              create function hashtext(pg_catalog.text) returns integer
                language sql as $$ select usurp('')::integer $$; {own_path}"
         ),
-        format!("{usurp} declare c cursor with hold for select usurp('')"),
-        format!("{usurp} prepare s1 as select usurp('')"),
+        format!("{USURP} declare c cursor with hold for select usurp('')"),
+        format!("{USURP} prepare s1 as select usurp('')"),
         r"set standard_conforming_strings = off; select '\' || ' ); create role usurper; commit; -- '".to_owned(),
+        deferred(),
+        // What others run with their rights.
+        format!("{USURP} alter table product add check (usurp(name))"),
+        format!("{USURP} create domain label as varchar check (usurp(value));
+                 alter table movement add column label label"),
+        format!("{USURP} alter table product add column n bigint generated always as (odd(id)) stored"),
+        format!("{USURP} create index odds on product (tenant_id, odd(id))"),
+        format!("{USURP} create index odds on product (tenant_id, id) where odd(1) = 1"),
+        format!("{USURP} create statistics odds on (odd(1) + id), name from product"),
     ];
-    for trap in traps {
+    let mut traps: Vec<_> = one.map(|step| vec![step]).into();
+    // The second is run by what the first has made of the function.
+    let tried = |sql: &str| format!("do $$ begin {sql}; exception when others then null; end $$;");
+    let weaken = ["waangu.migrate", "waangu_migration.run"].map(|name| {
+        tried(&format!(
+            "alter function {name}(text, text) security invoker"
+        ))
+    });
+    traps.push(vec![weaken.concat(), tried("create role usurper")]);
+    traps
+}
+
+/// A deferred trigger that defers what it brings about, until COMMIT; nothing of that is left to be seen.
+fn deferred() -> String {
+    let columns = "tenant_id bigint not null, id bigint not null";
+    let reading = |table: &str| {
+        format!(
+            "create policy tenant on {table} for select to waangu_stock, waangu_owner
+               using (tenant_id = (select waangu.tenant()))"
+        )
+    };
+    let (early, late) = (
+        lookalike("early", columns, &reading("early")),
+        lookalike("late", columns, &reading("late")),
+    );
+    format!(
+        "{USURP} {early}; {late};
+         alter table early no force row level security;
+         alter policy tenant_insert on late with check (true);
+         alter function usurp(text) set search_path from current;
+         create function again() returns trigger language plpgsql set search_path from current as $f$
+         begin
+             set constraints all deferred;
+             insert into late values (1, 1);
+             alter policy tenant_insert on late with check (tenant_id = (select waangu.writer()));
+             create or replace function again() returns trigger language plpgsql
+                 set search_path from current as $g$ begin return null; end $g$;
+             return null;
+         end $f$;
+         create function strike() returns trigger language plpgsql set search_path from current
+         as $f$ begin perform usurp(''); return null; end $f$;
+         create constraint trigger a after insert on early deferrable initially deferred
+             for each row execute function again();
+         create constraint trigger b after insert on late deferrable initially deferred
+             for each row execute function strike();
+         insert into early values (1, 1)"
+    )
+}
+
+/// A migration runs with few rights, and in the session of the administrator. What it leaves there must not
+/// have the next statements do its will: of the same namespace or of the next one; nor what it leaves in
+/// the schema, where the administrator copies rows and removes them.
+#[tokio::test]
+async fn a_migration_leaves_no_trap_for_the_administrator() {
+    let mut caught = Vec::new();
+    for trap in traps() {
         let home = first().await;
         let mut other = Home::bare(Tier::Schema).await;
         other.placement.bucket = home.placement.bucket;
         let other = begin(other).await;
-        let package = with(&trap);
+        let steps: Vec<&str> = trap.iter().map(String::as_str).collect();
+        let mut package = package_of_one();
+        package
+            .migrations
+            .extend(self::package("stock", &[], &steps).migrations);
         let limits = UpgradeLimits::default();
         let admin = &home.cell.admin;
         let mut upgrader = admin
@@ -317,8 +391,93 @@ async fn a_migration_leaves_no_trap_for_the_administrator() {
             drop(upgrader.upgrade(&schema, 1).await);
         }
         let client = home.superuser().await;
+        let schema = home.schema();
+        let move_rows = format!(
+            "begin; set local session_replication_role = replica;
+             insert into {schema}.product values (1, 1, 'x');
+             insert into {schema}.movement values (1, 1);
+             delete from {schema}.product; delete from {schema}.movement; commit"
+        );
+        client.batch_execute(&move_rows).await.unwrap();
         let sql = "select to_regrole('usurper') is null";
         let row = client.query_one(sql, &[]).await.unwrap();
-        assert!(row.get::<_, bool>(0), "{trap}");
+        if !row.get::<_, bool>(0) {
+            caught.push(trap);
+            client.batch_execute("drop role usurper").await.unwrap();
+        }
+    }
+    assert!(caught.is_empty(), "{caught:#?}");
+}
+
+/// The function that runs a migration has the rights of its owner, and so has the migration.
+#[tokio::test]
+async fn a_migration_cannot_change_what_runs_it() {
+    let home = first().await;
+    for name in ["waangu.migrate", "waangu_migration.run"] {
+        let function = format!("function {name}(text, text)");
+        for second in [
+            format!("alter {function} security invoker"),
+            format!("alter {function} reset all"),
+            format!("alter {function} rename to other"),
+            format!("grant execute on {function} to waangu_stock"),
+            format!("drop {function}"),
+            format!("create or replace {function} returns void language sql as ''"),
+        ] {
+            let refused = upgrade(&home, &with(&second)).await;
+            assert_eq!(code(refused), "internal", "{second}");
+        }
+    }
+    for second in [
+        "grant execute on all functions in schema waangu_migration to waangu_stock",
+        "alter function waangu.migrate(text, text) set schema waangu_migration",
+        "drop schema waangu_migration cascade",
+    ] {
+        let refused = upgrade(&home, &with(second)).await;
+        assert_eq!(code(refused), "internal", "{second}");
+    }
+}
+
+/// One owner has all schemas of a database, and only the one that is upgraded is looked at.
+#[tokio::test]
+async fn a_migration_changes_no_other_schema() {
+    let home = first().await;
+    let mut other = Home::bare(Tier::Schema).await;
+    other.placement.bucket = home.placement.bucket;
+    let other = begin(other).await.schema();
+    for second in [
+        format!("alter table {other}.product add column note text"),
+        format!("create index bare on {other}.product (name)"),
+        format!("create table {other}.extra (tenant_id bigint not null)"),
+        format!("update {other}.product set name = 'x'"),
+    ] {
+        let refused = upgrade(&home, &with(&second)).await;
+        assert_eq!(code(refused), "module-manifest-invalid", "{second}");
+    }
+}
+
+/// What a migration sets for its session must not be met by whoever uses the connection next.
+#[tokio::test]
+async fn a_migration_leaves_no_session_behind() {
+    for set in [
+        "set default_transaction_read_only = on",
+        "set default_transaction_isolation = 'serializable'",
+        "deallocate all",
+        "listen gossip",
+    ] {
+        let home = first().await;
+        let (admin, tenant, placement) = (&home.cell.admin, home.tenant, &home.placement);
+        let package = with(set);
+        let mut place = admin.place(tenant, placement);
+        place.observe(&[package.id().clone()]).await.unwrap();
+        place.ensure_module(&package).await.unwrap();
+        place.put_home(HomeState::Active).await.unwrap();
+        place.put_home(HomeState::Active).await.unwrap();
+        place.observe(&[package.id().clone()]).await.unwrap();
+        drop(place);
+        let sql = "select count(*) from pg_stat_activity
+                    where datname = $1 and application_name = 'waangu-control' and query ilike '%gossip%'";
+        let client = home.superuser().await;
+        let row = client.query_one(sql, &[&home.database()]).await.unwrap();
+        assert_eq!(row.get::<_, i64>(0), 0, "{set}");
     }
 }

@@ -30,31 +30,50 @@ const PREFIX: &str = "stock_";
 
 /// Where a package has written its schema's name down, in `$1`, the only schema whose objects are shown
 /// without it: what does not follow a change of the name. Search paths of functions do (see [`take_sql`]).
+/// Every function and operator is named in full, because it runs on the search path of that schema.
 const WRITTEN_DOWN: &str = "
-with relation as (
-    select oid, relkind from pg_class where relnamespace = to_regnamespace(quote_ident($1))
+with place as (
+    select oid from pg_catalog.pg_namespace
+     where nspname operator(pg_catalog.=) $1::pg_catalog.text::pg_catalog.name
+)
+, relation as (
+    select c.oid, c.relkind
+      from pg_catalog.pg_class c
+      join place p on p.oid operator(pg_catalog.=) c.relnamespace
 )
 , said (what) as (
-    select prosrc || pg_get_function_arguments(oid) from pg_proc
-     where pronamespace = to_regnamespace(quote_ident($1))
+    select f.prosrc operator(pg_catalog.||) pg_catalog.pg_get_function_arguments(f.oid)
+      from pg_catalog.pg_proc f
+      join place p on p.oid operator(pg_catalog.=) f.pronamespace
      union all
-    select typdefault from pg_type where typnamespace = to_regnamespace(quote_ident($1))
+    select t.typdefault
+      from pg_catalog.pg_type t
+      join place p on p.oid operator(pg_catalog.=) t.typnamespace
      union all
-    select pg_get_expr(d.adbin, d.adrelid) from pg_attrdef d join relation r on r.oid = d.adrelid
+    select pg_catalog.pg_get_expr(d.adbin, d.adrelid)
+      from pg_catalog.pg_attrdef d
+      join relation r on r.oid operator(pg_catalog.=) d.adrelid
      union all
-    select pg_get_expr(conbin, conrelid) from pg_constraint
-     where connamespace = to_regnamespace(quote_ident($1))
+    select pg_catalog.pg_get_expr(k.conbin, k.conrelid)
+      from pg_catalog.pg_constraint k
+      join place p on p.oid operator(pg_catalog.=) k.connamespace
      union all
-    select pg_get_expr(i.indexprs, i.indrelid) from pg_index i join relation r on r.oid = i.indrelid
+    select pg_catalog.pg_get_expr(e.expression, i.indrelid)
+      from pg_catalog.pg_index i
+      join relation r on r.oid operator(pg_catalog.=) i.indrelid
+         , lateral (values (i.indexprs), (i.indpred)) e (expression)
      union all
-    select pg_get_expr(i.indpred, i.indrelid) from pg_index i join relation r on r.oid = i.indrelid
+    select pg_catalog.encode(t.tgargs, 'escape'::pg_catalog.text)
+           operator(pg_catalog.||) coalesce(pg_catalog.pg_get_expr(t.tgqual, t.tgrelid), ''::pg_catalog.text)
+      from pg_catalog.pg_trigger t
+      join relation r on r.oid operator(pg_catalog.=) t.tgrelid
      union all
-    select encode(t.tgargs, 'escape') || coalesce(pg_get_expr(t.tgqual, t.tgrelid), '')
-      from pg_trigger t join relation r on r.oid = t.tgrelid
-     union all
-    select pg_get_viewdef(oid) from relation where relkind = 'v'
+    select pg_catalog.pg_get_viewdef(r.oid)
+      from relation r
+     where r.relkind operator(pg_catalog.=) 'v'::pg_catalog.\"char\"
 )
-select exists (select from said where position($1 in what) > 0)";
+select exists (select from said
+                where pg_catalog.strpos(what, $1::pg_catalog.text) operator(pg_catalog.>) 0::pg_catalog.int4)";
 
 /// A schema in stock.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -111,6 +111,16 @@ pub(super) const BREAKS: &[Break] = &[
         "right EXECUTE",
     ),
     breaks(
+        "grant usage on schema waangu_migration to waangu_owner",
+        "schema waangu_migration",
+        "right USAGE of waangu_owner",
+    ),
+    breaks(
+        "alter function waangu_migration.run(text, text) security invoker",
+        "function waangu_migration.run(text,text)",
+        "runs with the rights of",
+    ),
+    breaks(
         "grant execute on procedure waangu.protect(text, text, text[]) to public",
         "procedure waangu.protect(text,text,text[])",
         "right EXECUTE",
