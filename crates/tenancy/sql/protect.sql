@@ -110,7 +110,7 @@ begin
     )
     , named_type as materialized (
         -- Not those of tables.
-        select t.oid, t.typtype
+        select t.oid, t.typtype, t.typrelid
           from pg_depend d
           join pg_type t on t.oid = d.objid
          where d.refclassid = 'pg_namespace'::regclass
@@ -223,34 +223,57 @@ begin
          where t.tgenabled in ('A', 'R')
         union all
         -- Whoever plans a query, copies rows or removes them evaluates these, the administrator, too.
-        -- PostgreSQL's own functions and operators are pinned: nothing is noted to depend on them.
-        select 10, format('%s calls a function of a module, which others would run with their rights'
+        -- PostgreSQL's own functions and operators are pinned: nothing is noted to depend on them. A type of
+        -- another schema may have a check that does, and is not looked at here.
+        select 10, format(case when d.refclassid = 'pg_type'::regclass
+                               then '%s has a type of another schema'
+                               else '%s calls a function of a module, which others would run with their rights' end
                         , pg_describe_object(e.classid, e.objid, 0))
           from (
-                select 'pg_class'::regclass::oid as classid, c.oid as objid from data c
+                select 'pg_class'::regclass::oid as classid, c.oid as objid, false as only_types from data c
                 union all
-                select 'pg_class'::regclass, i.indexrelid from data c join pg_index i on i.indrelid = c.oid
+                select 'pg_class'::regclass, i.indexrelid, false from data c join pg_index i on i.indrelid = c.oid
                 union all
-                select 'pg_constraint'::regclass, k.oid
+                select 'pg_constraint'::regclass, k.oid, false
                   from data c
                   join pg_constraint k on k.conrelid = c.oid and k.contype in ('c', 'x')
                 union all
-                select 'pg_attrdef'::regclass, v.oid
+                select 'pg_attrdef'::regclass, v.oid, false
                   from data c
                   join pg_attrdef v on v.adrelid = c.oid
                   join pg_attribute a on a.attrelid = c.oid and a.attnum = v.adnum and a.attgenerated <> ''
                 union all
-                select 'pg_statistic_ext'::regclass, x.oid from data c join pg_statistic_ext x on x.stxrelid = c.oid
+                select 'pg_statistic_ext'::regclass, x.oid, false
+                  from data c
+                  join pg_statistic_ext x on x.stxrelid = c.oid
                 union all
-                select 'pg_constraint'::regclass, k.oid
+                select 'pg_constraint'::regclass, k.oid, false
                   from named_type t
                   join pg_constraint k on k.contypid = t.oid
                 union all
-                select 'pg_type'::regclass, t.oid from named_type t where t.typtype = 'r'
+                -- A domain may have a default as a column may.
+                select 'pg_type'::regclass, t.oid, t.typtype <> 'r' from named_type t
+                union all
+                select 'pg_class'::regclass, t.typrelid, true from named_type t where t.typrelid <> 0
                ) e
-          join pg_depend d on d.classid = e.classid and d.objid = e.objid
-         where d.refclassid in ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_cast'::regclass)
-           and d.refobjid >= 16384
+             , lateral (select d.refclassid, d.refobjid
+                          from pg_depend d
+                         where d.classid = e.classid and d.objid = e.objid and d.refobjid >= 16384
+                        offset 0) d
+         where case when d.refclassid = 'pg_type'::regclass
+                    then exists (select from pg_type y where y.oid = d.refobjid and y.typnamespace <> v_schema)
+                    else not e.only_types
+                     and d.refclassid in ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_cast'::regclass) end
+        union all
+        -- Of another schema's domains only what this transaction did.
+        select 10, format('%s is not of this schema', pg_describe_object('pg_constraint'::regclass, k.oid, 0))
+          from pg_constraint k
+         where k.contypid > '0'::oid
+           and k.connamespace <> v_schema
+           and age(k.xmin) <= age(pg_current_xact_id_if_assigned()::xid)
+           and exists (select from pg_depend d
+                        where d.classid = 'pg_constraint'::regclass and d.objid = k.oid and d.refobjid >= 16384
+                          and d.refclassid in ('pg_proc'::regclass, 'pg_operator'::regclass))
         union all
         -- The administrator's own queries could mean them.
         select 11, format('%s is not allowed in a module', pg_describe_object(d.classid, d.objid, 0))

@@ -72,7 +72,9 @@ pub(super) fn upgrade_sql(schema: &str, package: &ModulePackage, have: usize) ->
 /// Ends what a migration could leave behind for statements that follow with the administrator's rights: a
 /// cursor that COMMIT would run, a path on which their functions and types are others, another way to read
 /// strings or bytes, a commit that the disk does not have yet when it is said to be done. None of that is
-/// undone when `waangu.migrate` returns, if it was said without LOCAL.
+/// undone when `waangu.migrate` returns, if it was said without LOCAL. Other settings stay in the session:
+/// they can make what follows fail, so who uses the connection for more than packages' upgrades closes it.
+/// Prepared statements and deferred triggers are refused by `waangu.protect`.
 const BACK: &str =
     "close all; set search_path = pg_catalog, pg_temp; reset standard_conforming_strings;
              reset client_encoding; reset synchronous_commit;";

@@ -9,7 +9,8 @@
 //! - a namespace whose migration fails is as it was;
 //! - no statement waits for a lock or runs longer than the limits say;
 //! - no migration decides how the next message is read: it is the simple protocol only, so there are no
-//!   statements whose names could be taken, and what a migration could set is reset before the commit.
+//!   statements whose names could be taken, and what would change its meaning is reset before the commit.
+//!   Settings that don't may stay for the package's next namespace, which they can make fail.
 
 use std::collections::HashMap;
 use std::time::Duration;

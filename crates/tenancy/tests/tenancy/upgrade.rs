@@ -449,6 +449,12 @@ async fn a_migration_changes_no_other_schema() {
         format!("create index bare on {other}.product (name)"),
         format!("create table {other}.extra (tenant_id bigint not null)"),
         format!("update {other}.product set name = 'x'"),
+        format!("create domain {other}.own as bigint check (value > 0); alter table product add size {other}.own"),
+        format!("create domain {other}.own as bigint; create type two as (a {other}.own[])"),
+        format!(
+            "create function f(p bigint) returns boolean language sql return true;
+             create domain {other}.own as bigint; alter domain {other}.own add check (f(value)) not valid"
+        ),
     ] {
         let refused = upgrade(&home, &with(&second)).await;
         assert_eq!(code(refused), "module-manifest-invalid", "{second}");
