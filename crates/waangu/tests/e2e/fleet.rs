@@ -18,7 +18,8 @@ const ROLLOUT: Duration = Duration::from_mins(1);
 
 /// The bucket database's schemas that have the newer table, and each of the migrations once.
 const SCHEMAS: &str = "select count(*) from (
-    select schema_name from waangu.migration where module = 'inventory'
+    select schema_name from waangu.migration
+     where module = 'inventory' and not starts_with(schema_name, 'stock_')
      group by 1 having count(*) = max(number) + 1 and count(*) filter (where name like '9.%') = 1) m
       join pg_class c on c.relnamespace = to_regnamespace(m.schema_name) and c.relname = 'product'
       join pg_attribute a on a.attrelid = c.oid and a.attname = 'note'";
