@@ -12,7 +12,6 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::Client;
-use waangu_kernel::placement::Tier;
 
 use super::batch::Watch;
 use super::{OTHERS, Relocation};
@@ -54,7 +53,7 @@ impl Relocation {
         let except = self.touched();
         let analyst = match some {
             Some(_) => None,
-            None => self.analyst().await?,
+            None => Some(self.analyst().await?),
         };
         let begun = Instant::now();
         let mut comparing = self.spawn(source, target, analyst, some, except);
@@ -103,14 +102,11 @@ impl Relocation {
         }
     }
 
-    /// A session that looks what is in tables nobody else has: the first requests there must not be
-    /// planned in the dark. Beside the comparison, which has to read all of it too.
-    async fn analyst(&self) -> Result<Option<Client>, Error> {
-        let target = &self.request.target;
-        if target.placement.tier == Tier::Shared {
-            return Ok(None);
-        }
-        target.session(self.request.tenant).await.map(Some)
+    /// A session that looks what is in the tables now: the first requests there must not be planned in the
+    /// dark, nor as for the few rows that others had there. Beside the comparison, which has to read the
+    /// tenant's rows too; a look takes a sample, however many rows a table has.
+    async fn analyst(&self) -> Result<Client, Error> {
+        self.request.target.session(self.request.tenant).await
     }
 
     fn spawn(
@@ -181,7 +177,8 @@ async fn analyse(analyst: Option<&Client>, tables: &[Table]) -> Result<(), Error
         return Ok(());
     };
     for table in tables {
-        let analyze = format!("analyze {}", table.target);
+        // A table that is being vacuumed is looked at by whoever does that.
+        let analyze = format!("analyze (skip_locked) {}", table.target);
         analyst.batch_execute(&analyze).await?;
     }
     Ok(())
