@@ -113,7 +113,7 @@ impl Pace {
         state.hurry = state.hurry.max((used - HURRY) / (ALL - HURRY));
     }
 
-    /// Whether a commit costs about what it did before.
+    /// Whether a commit costs not clearly more than before.
     pub(crate) fn is_calm(&self) -> bool {
         self.state().is_calm
     }

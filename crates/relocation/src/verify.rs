@@ -31,8 +31,9 @@ const MOST_FETCHED: usize = 32_000;
 /// How long an end works at a stretch when all rows are compared.
 const STRETCH: Duration = Duration::from_millis(20);
 
-/// Digests are told apart by so many of their bits, so that a difference can be found.
-const PARTS: usize = 1024;
+/// Rows are summed up in so many parts, by the lowest bits of their digests, so that a difference can be
+/// found.
+const PARTS: i64 = 1024;
 
 /// Differing rows that are kept as evidence.
 const KEPT: usize = 20;
@@ -222,8 +223,7 @@ fn hashed(column: &str, kind: &str) -> String {
         "timestamp with time zone" => format!("timestamptz_send({column})"),
         "timestamp without time zone" => format!("timestamp_send({column})"),
         // Under another collation, equal texts may have different bytes.
-        "text" => format!("{column} collate \"C\""),
-        kind if kind.starts_with("character varying") && !kind.ends_with(']') => {
+        kind if kind == "text" || kind.starts_with("character varying") && !kind.ends_with(']') => {
             format!("{column} collate \"C\"")
         }
         // As its output function writes it: a cast may be a module's, or lose blanks.
@@ -255,11 +255,11 @@ struct Sums(Vec<(i64, i128)>);
 
 impl Sums {
     fn new() -> Self {
-        Self(vec![(0, 0); PARTS])
+        Self((0..PARTS).map(|_part| (0, 0)).collect())
     }
 
     fn add(&mut self, digest: i64) {
-        let part = usize::try_from(part_of(digest)).unwrap_or(0);
+        let part = usize::try_from(digest & (PARTS - 1)).unwrap_or(0);
         if let Some((count, sum)) = self.0.get_mut(part) {
             *count += 1;
             *sum += i128::from(digest);
@@ -277,11 +277,6 @@ impl Sums {
             .map(|(part, _)| part)
             .collect()
     }
-}
-
-/// As `& 1023` in SQL.
-fn part_of(digest: i64) -> i64 {
-    digest & 1023
 }
 
 /// Sums up the digests of all rows but some, a few rows at a time, as fast as the pace allows.
@@ -343,8 +338,9 @@ async fn keys_in(
 ) -> Result<BTreeMap<Vec<String>, i64>, Error> {
     let digest = digest(table);
     let sql = format!(
-        "select {}, {digest} from {name} t where t.tenant_id = $1 and {digest} & 1023 = any ($2)",
+        "select {}, {digest} from {name} t where t.tenant_id = $1 and {digest} & {} = any ($2)",
         key_texts(table),
+        PARTS - 1,
     );
     // One part is enough to name rows of a small difference; a large one need not be told whole.
     let parts = parts.get(..parts.len().min(KEPT)).unwrap_or(parts);

@@ -27,7 +27,7 @@ const CLERKS: u32 = 16;
 const NEIGHBOURLY: Duration = Duration::from_millis(20);
 
 /// Writes in a second of all neighbours.
-const NEIGHBOURS: f64 = 100.0;
+pub(super) const NEIGHBOURS: f64 = 100.0;
 
 /// Between two moves, so that neighbours are seen without one.
 pub(super) const QUIET: Duration = Duration::from_secs(2);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::load::{Pace, Worked};
+use super::load::{NEIGHBOURS, Pace, Worked};
 use super::trail::Trail;
 use crate::goal::Goal;
 use crate::moves::Target;
@@ -61,7 +61,7 @@ pub(super) fn tell(all: &[Sized], wrong: Vec<String>, pace: Pace, report: &mut R
     report.facts.insert(
         "load".to_owned(),
         format!(
-            "{:.0} writes/s of the tenant and 100 of others asked for, {:.0} reached without moves",
+            "{:.0} writes/s of the tenant and {NEIGHBOURS:.0} of others asked for, {:.0} reached without moves",
             pace.asked, pace.most
         ),
     );
