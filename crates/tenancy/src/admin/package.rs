@@ -79,21 +79,21 @@ const BACK: &str =
     "close all; set search_path = pg_catalog, pg_temp; reset standard_conforming_strings;
              reset client_encoding; reset synchronous_commit;";
 
-/// The migrations after the `have` first.
+/// The migrations after the `have` first. Each one's number is taken before it runs: where another
+/// transaction was first, that says so, and not whatever the migration trips over.
 pub(super) fn migration_sql(schema: &str, package: &ModulePackage, have: usize) -> String {
     let module = &package.manifest.id;
     let steps = package.migrations.iter().enumerate().skip(have);
     let script = steps.map(|(number, migration)| {
         format!(
-            "select waangu.migrate({}, {});
-             {BACK}
-             insert into waangu.migration (schema_name, module, number, name)
-             values ({}, {}, {number}, {});\n",
-            literal(schema),
-            literal(&migration.sql),
-            literal(schema),
+            "insert into waangu.migration (schema_name, module, number, name)
+             values ({name}, {}, {number}, {});
+             select waangu.migrate({name}, {});
+             {BACK}\n",
             literal(module.as_str()),
             literal(&migration.name),
+            literal(&migration.sql),
+            name = literal(schema),
         )
     });
     script.collect()

@@ -16,9 +16,12 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use deadpool_postgres::Object;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
 use waangu_kernel::{Fault, fault};
 
 use super::package::{literal, migration_sql, protection_sql};
+use super::tenant::MIGRATIONS;
 use super::{CellAdmin, ModulePackage};
 use crate::error::from_driver;
 
@@ -129,7 +132,13 @@ impl Upgrader {
             let rolled_back = self.client.batch_execute("rollback").await;
             rolled_back.map_err(from_driver)?;
         }
-        done?;
+        match done {
+            Ok(()) => {}
+            Err(error) if is_taken(&error) && self.count(schema).await? > have => {
+                return Box::pin(self.upgrade(schema, steps)).await;
+            }
+            Err(error) => return Err(from_driver(error)),
+        }
         self.have.insert(schema.to_owned(), wanted);
         Ok(if have == wanted {
             Upgraded::AlreadyThere
@@ -138,13 +147,25 @@ impl Upgrader {
         })
     }
 
-    async fn migrate(&self, schema: &str, have: usize) -> Result<(), Fault> {
+    /// Looks again how many migrations a schema has.
+    async fn count(&mut self, schema: &str) -> Result<usize, Fault> {
+        let params: [&(dyn ToSql + Sync); 2] = [&schema, &self.package.id().as_str()];
+        let row = self.client.query_one(MIGRATIONS, &params).await;
+        let count: i64 = row.and_then(|row| row.try_get(0)).map_err(from_driver)?;
+        let count = usize::try_from(count).unwrap_or(0);
+        self.have.insert(schema.to_owned(), count);
+        Ok(count)
+    }
+
+    async fn migrate(&self, schema: &str, have: usize) -> Result<(), tokio_postgres::Error> {
         // Set for each, because a migration can set it for the session. Nothing is compiled for statements of
         // which each runs once. The same lock as a reconciler's that brings in the first tenant of a shared
-        // schema; whoever was first, the migration's number is then taken.
+        // schema; whoever was first, the migration's number is then taken. The server of a control process
+        // that has died goes on to the commit, or to the next second, where it looks for its client.
         let script = format!(
             "begin;
              set local lock_timeout = {lock}; set local statement_timeout = {statement}; set local jit = off;
+             set local client_connection_check_interval = 1000;
              select pg_advisory_xact_lock(-3, hashtext({name}));
              {migrations}
              set local lock_timeout = {lock}; set local statement_timeout = {statement};
@@ -156,7 +177,14 @@ impl Upgrader {
             migrations = migration_sql(schema, &self.package, have),
             protection = protection_sql(schema, &self.package),
         );
-        let done = self.client.batch_execute(&script).await;
-        done.map_err(from_driver)
+        self.client.batch_execute(&script).await
     }
+}
+
+/// Whether a migration's number was taken.
+fn is_taken(error: &tokio_postgres::Error) -> bool {
+    error.as_db_error().is_some_and(|said| {
+        *said.code() == SqlState::UNIQUE_VIOLATION
+            && (said.schema(), said.table()) == (Some("waangu"), Some("migration"))
+    })
 }

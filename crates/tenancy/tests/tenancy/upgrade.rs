@@ -51,6 +51,28 @@ async fn upgrade(home: &Home, package: &ModulePackage) -> Result<Upgraded, waang
     upgrader.upgrade(&home.schema(), 1).await
 }
 
+/// A control process that is killed leaves its server a whole upgrade, which ends in a commit. Who comes
+/// next has looked before that, and must not fail the tenant for what is done already.
+#[tokio::test]
+async fn an_upgrade_that_another_has_done_is_done() {
+    let home = first().await;
+    let limits = UpgradeLimits::default();
+    let package = package(
+        "stock",
+        &["movement"],
+        &[FIRST, "create table late (tenant_id bigint not null)"],
+    );
+    let mut both = Vec::new();
+    for _ in 0..2 {
+        let upgrader = home.cell.admin.upgrader(&home.database(), &package, limits);
+        both.push(upgrader.await.unwrap());
+    }
+    let done = both[0].upgrade(&home.schema(), 1).await.unwrap();
+    assert_eq!(done, Upgraded::Migrated(1));
+    let done = both[1].upgrade(&home.schema(), 1).await.unwrap();
+    assert_eq!(done, Upgraded::AlreadyThere);
+}
+
 /// What has drifted in the home's own schema.
 async fn drifts(client: &Client, home: &Home, package: &ModulePackage) -> Vec<String> {
     let rules = Rules::new([&package.manifest]);
