@@ -64,8 +64,9 @@ async fn an_upgrade_that_another_has_done_is_done() {
     );
     let mut both = Vec::new();
     for _ in 0..2 {
-        let upgrader = home.cell.admin.upgrader(&home.database(), &package, limits);
-        both.push(upgrader.await.unwrap());
+        let database = home.database();
+        let upgrader = home.cell.admin.upgrader(&database, &package, limits).await;
+        both.push(upgrader.unwrap());
     }
     let done = both[0].upgrade(&home.schema(), 1).await.unwrap();
     assert_eq!(done, Upgraded::Migrated(1));
