@@ -310,6 +310,7 @@ mod tests {
                 bucket: 0,
                 epoch: 1,
             },
+            heading: None,
             modules: Vec::new(),
             grants: HashMap::new(),
             plan: None,

@@ -37,6 +37,7 @@ fn route(number: i64) -> TenantRoute {
             bucket: 0,
             epoch: 1,
         },
+        heading: None,
         modules: vec!["inventory".parse().unwrap(), "ledger".parse().unwrap()],
         grants: HashMap::from([(UserId::generate(), vec!["tenant-admin".parse().unwrap()])]),
         plan: Some("starter".parse().unwrap()),

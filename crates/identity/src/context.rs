@@ -43,6 +43,9 @@ pub struct RequestContext {
     pub slug: Slug,
     /// Where the tenant's data lives.
     pub placement: Placement,
+    /// Where it will soon live, while a move follows its changes. A hint: nothing is served from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heading: Option<Placement>,
     /// Who acts.
     pub actor: UserId,
     /// The actor's permissions in this module.

@@ -19,6 +19,7 @@ const MIGRATIONS: &[(i32, &str)] = &[
     (9, include_str!("../migrations/0009_quiet_births.sql")),
     (10, include_str!("../migrations/0010_relocation_ended.sql")),
     (11, include_str!("../migrations/0011_way_back.sql")),
+    (12, include_str!("../migrations/0012_heading.sql")),
 ];
 
 /// The schema version that this program knows.

@@ -45,6 +45,8 @@ pub struct TenantRoute {
     pub parent: Option<TenantId>,
     /// Where its data lives.
     pub placement: Placement,
+    /// Where it will soon live, while a move follows its changes.
+    pub heading: Option<Placement>,
     /// Modules that are on and ready.
     pub modules: Vec<ModuleId>,
     /// Roles of its enabled users that have any.
@@ -258,6 +260,7 @@ fn change_from(row: &Row) -> Result<RouteChange, Fault> {
         active: column(row, "active")?,
         parent: parent.map(TenantId::new).transpose()?,
         placement: placement_from(row)?,
+        heading: heading_from(row)?,
         modules: parsed_list(row, "modules")?,
         grants: grants
             .into_iter()
@@ -267,4 +270,16 @@ fn change_from(row: &Row) -> Result<RouteChange, Fault> {
         profile: profile.map(str::parse).transpose()?,
         own: values_from(row, "own")?,
     })))
+}
+
+fn heading_from(row: &Row) -> Result<Option<Placement>, Fault> {
+    let Some(epoch) = column(row, "heading_epoch")? else {
+        return Ok(None);
+    };
+    Ok(Some(Placement {
+        cell: parsed(row, "heading_cell")?,
+        tier: parsed(row, "heading_tier")?,
+        bucket: column(row, "heading_bucket")?,
+        epoch,
+    }))
 }

@@ -129,6 +129,7 @@ impl<P: Permit> FromRequestParts<Host> for Authorized<P> {
             Access::Tree => false,
         };
         authorise::<P>(&context, fits)?;
+        host.pools.open_ahead(&context);
         Ok(Self {
             host: host.clone(),
             context,

@@ -188,7 +188,7 @@ impl CellAdmin {
             "set local lock_timeout = '60s';
              select pg_advisory_xact_lock(-4, hashtext({}));
              {}; {mark}",
-            package::literal(name),
+            literal(name),
             access_sql(name)
         );
         client.batch_execute(&script).await.map_err(from_driver)
@@ -419,4 +419,9 @@ fn column<'r, T: crate::FromSql<'r>>(row: &'r Row, index: usize) -> Result<T, Fa
 /// A quoted identifier (PostgreSQL documentation §4.1.1).
 pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A quoted string constant; backslashes are plain because `standard_conforming_strings` is on.
+pub(crate) fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
 }

@@ -9,6 +9,7 @@
 //!   its deadline;
 //! - of many who want to open one to the same database at once, few do, and the others take what comes
 //!   back ([`opening`]);
+//! - some are opened before a tenant arrives at a new place ([`ahead`]);
 //! - a tenant gets a connection that served it last, if there is one (affinity);
 //! - no tenant meets another's traces: after a statement that may leave some ([`trace`]) the
 //!   connection is closed;
@@ -31,6 +32,7 @@ use waangu_kernel::{CellId, Fault, ModuleId, TenantId, fault};
 use crate::error::unavailable;
 use crate::inspect::Rules;
 
+mod ahead;
 pub(crate) mod conn;
 mod guard;
 mod opening;
@@ -129,6 +131,7 @@ struct CellState {
     idle: Vec<Idle>,
     open: usize,
     stats: CellStats,
+    tried: ahead::Tried,
     swept: bool,
 }
 
@@ -167,6 +170,7 @@ impl Pools {
                 idle: Vec::new(),
                 open: 0,
                 stats: CellStats::default(),
+                tried: ahead::Tried::new(),
                 swept: false,
             };
             (

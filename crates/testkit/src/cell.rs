@@ -72,6 +72,7 @@ pub fn context(
         tenant,
         slug: parsed(&format!("t{}", tenant.number())),
         placement: placement.clone(),
+        heading: None,
         actor,
         permissions: Vec::new(),
         access,

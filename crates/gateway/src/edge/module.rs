@@ -211,6 +211,7 @@ impl Edge {
             tenant: tenant.id,
             slug: tenant.slug.clone(),
             placement: tenant.placement().clone(),
+            heading: tenant.heading().cloned(),
             actor: caller.user,
             permissions: grant.permissions,
             access,

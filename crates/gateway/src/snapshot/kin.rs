@@ -171,6 +171,7 @@ mod tests {
                 bucket: i32::from(tier == Tier::Schema),
                 epoch: 1,
             },
+            heading: None,
             modules: vec!["inventory".parse().unwrap()],
             grants: HashMap::new(),
             plan: None,

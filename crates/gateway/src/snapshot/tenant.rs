@@ -24,6 +24,8 @@ pub(crate) struct Tenant {
     /// Its parent.
     pub(crate) parent: Option<TenantId>,
     kind: Arc<Kind>,
+    /// Where it will soon be, while it is on its way.
+    heading: Option<Box<Placement>>,
     /// Its own flags and limits, if it has any.
     own: Option<Box<Own>>,
     /// Roles of its people, by user.
@@ -91,6 +93,11 @@ impl Tenant {
         &self.kind.placement
     }
 
+    /// Where it will soon live, while it is on its way.
+    pub(crate) fn heading(&self) -> Option<&Placement> {
+        self.heading.as_deref()
+    }
+
     /// Whether it is served.
     pub(crate) fn is_active(&self) -> bool {
         self.kind.active
@@ -154,6 +161,7 @@ impl Shared {
             slug: route.slug,
             parent: route.parent,
             kind: self.kinds.get(kind),
+            heading: route.heading.map(Box::new),
             own: route.own.map(|own| Box::new(Own::from(own))),
             grants,
         }

@@ -45,6 +45,15 @@ async fn a_good_request_reaches_the_module_with_a_signed_context() {
         );
         assert!(claims.contains(&context["expires"].to_string()), "{claims}");
     }
+    assert_eq!(
+        stage.get(PRODUCTS).await.json()["context"]["heading"],
+        serde_json::Value::Null
+    );
+    let mut leaving = stage.acme();
+    leaving.heading = Some(leaving.placement.clone());
+    stage.edge.snapshot().apply(vec![put(leaving.clone())]);
+    let context = stage.get(PRODUCTS).await.json()["context"].clone();
+    assert_eq!(context["heading"], context["placement"]);
     let root = stage.get("/api/inventory?x=1").await;
     assert_eq!(root.json()["target"], "/?x=1");
     let write = stage

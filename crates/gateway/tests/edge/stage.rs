@@ -111,6 +111,7 @@ pub(crate) fn route(id: i64, slug: &str, grants: &[(UserId, &str)]) -> TenantRou
             bucket: 0,
             epoch: 3,
         },
+        heading: None,
         modules: vec!["inventory".parse().unwrap()],
         grants: grants
             .iter()

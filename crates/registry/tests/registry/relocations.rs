@@ -1,7 +1,9 @@
 //! Moves: one at a time, alone with the tenant, and counted at both ends.
 
 use waangu_kernel::{Placement, RelocationId, TenantId, Tier};
-use waangu_registry::{Figures, NewRelocation, Phase, Session, Standstill, State};
+use waangu_registry::{
+    Feed, Figures, NewRelocation, Phase, RouteChange, Session, Standstill, State,
+};
 use waangu_testkit::connect;
 
 use crate::support::{code, create, parsed, session, stock, world};
@@ -168,6 +170,31 @@ async fn places_count_at_both_ends() {
     let admin = connect(&control.dsn).await.unwrap();
     let forget = "delete from registry.relocation_event";
     assert!(admin.execute(forget, &[]).await.is_err());
+}
+
+/// Modules open connections where a tenant is heading. Told too late, its people wait for them; told of a
+/// place that it won't come to, they keep them for nobody.
+#[tokio::test]
+async fn gateways_hear_where_a_tenant_is_heading() {
+    let control = world().await;
+    let mut one = session(&control).await;
+    let tenant = settled(&mut one, "acme").await;
+    let mut feed = Feed::connect(&control.gateway_dsn).await.unwrap();
+    feed.read().await.unwrap();
+    for end in [Phase::Undoing, Phase::Switching] {
+        let id = want(&mut one, tenant).await;
+        let mut heard = Vec::new();
+        for step in [Phase::Copying, Phase::Following, end] {
+            phase(&mut one, id, step).await;
+            let last = feed.read().await.unwrap().pop();
+            heard.push(last.and_then(|change| match change {
+                RouteChange::Put(route) => route.heading,
+                RouteChange::Gone(..) => None,
+            }));
+        }
+        assert_eq!(heard, [None, Some(place(Tier::Schema, 2)), None]);
+        phase(&mut one, id, Phase::Cancelled).await;
+    }
 }
 
 /// Moves a tenant as a worker would.

@@ -15,7 +15,8 @@ use deadpool_postgres::Transaction;
 use waangu_kernel::placement::SHARED_DATABASE;
 use waangu_kernel::{Fault, fault};
 
-use super::package::{literal, migration_sql};
+use super::literal;
+use super::package::migration_sql;
 use super::{CellAdmin, ModulePackage, quoted};
 use crate::error::from_driver;
 

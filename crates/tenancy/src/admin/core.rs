@@ -26,7 +26,7 @@ use waangu_identity::ContextKey;
 use waangu_kernel::placement::SHARED_DATABASE;
 use waangu_kernel::{Fault, fault};
 
-use super::package::literal;
+use super::literal;
 use super::{CORE, CellAdmin, PREPARE, PROTECT, TEMPLATE_DATABASE, column, database_closed};
 use crate::error::{from_driver, is_unreachable, sql_state};
 

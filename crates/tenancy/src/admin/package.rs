@@ -6,7 +6,7 @@ use waangu_identity::sha256_hex;
 use waangu_kernel::ModuleId;
 use waangu_kernel::manifest::Manifest;
 
-use super::quoted;
+use super::{literal, quoted};
 
 /// A module as it is installed: its declaration and its tables.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -113,11 +113,6 @@ pub(super) fn protection_sql(schema: &str, package: &ModulePackage) -> String {
         literal(&Access::Write.login(&package.manifest.id)),
         append_only.join(", "),
     )
-}
-
-/// A quoted string constant; backslashes are plain because `standard_conforming_strings` is on.
-pub(super) fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }
 
 #[cfg(test)]

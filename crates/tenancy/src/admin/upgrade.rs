@@ -20,9 +20,9 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use waangu_kernel::{Fault, fault};
 
-use super::package::{literal, migration_sql, protection_sql};
+use super::package::{migration_sql, protection_sql};
 use super::tenant::MIGRATIONS;
-use super::{CellAdmin, ModulePackage};
+use super::{CellAdmin, ModulePackage, literal};
 use crate::error::from_driver;
 
 /// Namespaces after which a connection is closed: a server process never gives back the catalogue

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use waangu_kernel::{Fault, TenantId};
 
 use super::{CellAddress, WAIT, trace};
+use crate::admin::{literal, quoted};
 use crate::error::{from_driver, unavailable};
 use crate::wire::{Cancel, Error, Prepared, Start, Wire};
 
@@ -109,6 +110,29 @@ impl Conn {
             schemas: HashSet::new(),
             tainted: false,
         })
+    }
+
+    /// Has the server process read what any statement on a schema's tables needs of the catalogue, indexes
+    /// and policies included: it makes plans and runs none.
+    pub(super) async fn read_up(&mut self, schema: &str) -> Result<(), Fault> {
+        let block = format!(
+            "declare
+                 v_table regclass;
+             begin
+                 for v_table in
+                     select oid from pg_catalog.pg_class
+                      where relkind = 'r'
+                        and relnamespace = pg_catalog.to_regnamespace({})
+                 loop
+                     execute pg_catalog.format('explain table %s', v_table);
+                 end loop;
+             end",
+            literal(&quoted(schema))
+        );
+        let sql = format!("do {}", literal(&block));
+        self.wire.command(&sql).map_err(from_driver)?;
+        self.wire.send().await.map_err(from_driver)?;
+        self.wire.finish().await.map_err(from_driver)
     }
 
     /// The connection.

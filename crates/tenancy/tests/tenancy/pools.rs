@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use waangu_identity::proof::Access;
 use waangu_kernel::placement::Tier;
-use waangu_tenancy::{Call, CellAddress, Limits, Pools, TenantTx, ToSql, constraint};
+use waangu_tenancy::{Call, CellAddress, HomeState, Limits, Pools, TenantTx, ToSql, constraint};
 
 use crate::support::{Home, stock};
 
@@ -55,6 +55,70 @@ async fn a_burst_of_one_tenant_does_not_keep_another_waiting() {
     let stats = pools.stats()[0].1;
     assert_eq!((stats.in_use, stats.waiting), (0, 0));
     assert!(stats.open <= 2 && stats.waited >= 38, "{stats:?}");
+}
+
+/// The people of a tenant that has just arrived must not wait until a server process is started, the
+/// database looked at and its catalogue read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_are_open_where_a_tenant_is_heading() {
+    for tier in Tier::ALL {
+        let home = Home::bare(tier).await;
+        let (admin, place) = (&home.cell.admin, &home.placement);
+        admin.ensure_place(home.tenant, place).await.unwrap();
+        let stock = stock();
+        admin
+            .ensure_module(home.tenant, place, &stock)
+            .await
+            .unwrap();
+        let pools = home.cell.guarded_pools(&stock.manifest);
+        let mut context = home.context(Access::Write);
+        pools.open_ahead(&context);
+        context.heading = Some(place.clone());
+        for _ in 0..20 {
+            pools.open_ahead(&context);
+        }
+        let stats = async || {
+            sleep(Duration::from_millis(10)).await;
+            pools.stats()[0].1
+        };
+        while stats().await.open < 2 || stats().await.in_use > 0 {}
+        admin
+            .put_home(home.tenant, place, HomeState::Active)
+            .await
+            .unwrap();
+        for _ in 0..3 {
+            let insert =
+                "insert into product (id, name) values ((select count(*) from product), 'x')";
+            let tx = TenantTx::lazy(&pools, &context, soon());
+            tx.execute_and_commit(insert, &[]).await.unwrap();
+            pools.open_ahead(&context);
+        }
+        assert_eq!(stats().await.opened, 2, "{tier:?}");
+    }
+}
+
+/// Where a tenant is heading is a hint: nobody else's request may wait for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_opened_ahead_where_others_need_the_room() {
+    let home = Home::new(Tier::Dedicated).await;
+    let other = Home::bare(Tier::Dedicated).await;
+    let pools = small(&home, 1);
+    let tx = TenantTx::begin(&pools, &home.context(Access::Read))
+        .await
+        .unwrap();
+    let mut context = other.context(Access::Read);
+    context.heading = Some(other.placement.clone());
+    pools.open_ahead(&context);
+    sleep(Duration::from_millis(200)).await;
+    assert_eq!(pools.stats()[0].1.opened, 1);
+    drop(tx);
+    // There is no such database, and the place is free again.
+    sleep(Duration::from_secs(2)).await;
+    pools.open_ahead(&context);
+    sleep(Duration::from_millis(200)).await;
+    let stats = pools.stats()[0].1;
+    assert_eq!((stats.opened, stats.in_use), (2, 0));
+    home.stock_up(1, "still served").await;
 }
 
 /// A request whose time is over gets an answer, and its place in the queue does not get lost.

@@ -119,6 +119,7 @@ fn forged(ring: &KeyRing, tenant: &Value) -> RequestContext {
         tenant: id,
         slug: tenant["slug"].as_str().unwrap().parse().unwrap(),
         placement,
+        heading: None,
         actor,
         permissions: vec!["inventory:product.read".parse().unwrap()],
         access: Access::Read,

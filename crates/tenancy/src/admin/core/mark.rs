@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use waangu_identity::{ContextKey, sha256_hex};
 
-use super::super::package::literal;
+use super::super::literal;
 use super::super::{PREPARE, TEMPLATE_DATABASE, quoted};
 use super::{HASH, VERSION};
 

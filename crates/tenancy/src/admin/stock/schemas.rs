@@ -20,7 +20,8 @@ use waangu_identity::proof::Access;
 use waangu_kernel::{Fault, ModuleId, fault};
 
 use super::{Recipe, StockTurn};
-use crate::admin::package::{ModulePackage, literal, upgrade_sql};
+use crate::admin::literal;
+use crate::admin::package::{ModulePackage, upgrade_sql};
 use crate::admin::{CellAdmin, column, quoted};
 use crate::error::from_driver;
 

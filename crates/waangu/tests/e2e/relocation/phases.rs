@@ -43,7 +43,7 @@ async fn queued(platform: &Platform, stage: &Stage<'_>) {
 /// Half of the rows are copied, or none.
 async fn copying(platform: &Platform, stage: &Stage<'_>) {
     let hold = stage.keep_from_freezing().await;
-    let wish = json!({ "tier": "shared", "rate": 32768 });
+    let wish = json!({ "tier": "shared", "rate": 4096 });
     let path = begin(platform, stage.slug, wish).await;
     stage.reaches("copying").await;
     kill(platform, stage, "copying", hold).await;
