@@ -39,7 +39,8 @@ select t.id
   left join registry.relocation r
          on r.tenant_id = t.id and r.finished_at is null and r.phase = 'following';
 
--- The switch to the new place marks the tenant itself.
+-- The switch to the new place marks the tenant itself. The move's row is locked before the tenant's, so nobody
+-- may lock a tenant first and then an open move of it.
 create trigger relocation_marks after update of phase on registry.relocation
     for each row when (new.phase <> old.phase and (new.phase = 'following' or old.phase = 'following' and new.phase <> 'switching'))
     execute function registry.mark_owner();

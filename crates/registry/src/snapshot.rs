@@ -272,8 +272,9 @@ fn change_from(row: &Row) -> Result<RouteChange, Fault> {
     })))
 }
 
+/// Where the tenant is heading; a registry that is not of our version yet does not say.
 fn heading_from(row: &Row) -> Result<Option<Placement>, Fault> {
-    let Some(epoch) = column(row, "heading_epoch")? else {
+    let Ok(Some(epoch)) = row.try_get("heading_epoch") else {
         return Ok(None);
     };
     Ok(Some(Placement {

@@ -7,6 +7,10 @@
 //! so with packets, RFC 6817: a background transfer yields when the delay grows beyond what it was without
 //! it.)
 //!
+//! A rest has a price, too: all the while rows are read in one snapshot, and as long as somebody reads in it,
+//! a row that is changed again and again keeps all its versions, and whoever looks for it meets them. So
+//! the older the snapshot, the larger the share.
+//!
 //! Invariants: rows never stand still: the share has a floor, a rest an end, and the nearer a bound of the
 //! move is ([`Pace::hurry`]), the larger the share, up to all of the time. Without a probe (a server that
 //! takes no more connections) the share is the one it began with.
@@ -70,6 +74,8 @@ struct State {
     share: f64,
     /// The smallest share that a bound of the move allows.
     hurry: f64,
+    /// Since when rows are read in the same snapshot, and how old that should not become.
+    young: Option<(Instant, Duration)>,
     rested: Duration,
     is_calm: bool,
 }
@@ -80,21 +86,23 @@ impl Pace {
             work: Work::Before,
             share: FIRST,
             hurry: 0.0,
+            young: None,
             rested: Duration::ZERO,
             is_calm: true,
         })))
     }
 
-    /// Rows are read from here on, until [`Pace::end`].
-    pub(crate) fn begin(&self) {
+    /// Rows are read from here on, until [`Pace::end`], in a snapshot that should not become older than this.
+    pub(crate) fn begin(&self, young: Duration) {
         let mut state = self.state();
         (state.work, state.hurry) = (Work::Now, 0.0);
+        state.young = Some((Instant::now(), young));
     }
 
     /// No more rows; says for how long it rested since it was last asked.
     pub(crate) fn end(&self) -> Duration {
         let mut state = self.state();
-        state.work = Work::Over;
+        (state.work, state.young) = (Work::Over, None);
         std::mem::take(&mut state.rested)
     }
 
@@ -110,7 +118,7 @@ impl Pace {
     /// So much of a bound has been used up.
     pub(crate) fn hurry(&self, used: f64) {
         let mut state = self.state();
-        state.hurry = state.hurry.max((used - HURRY) / (ALL - HURRY));
+        state.hurry = state.hurry.max(hurried(used));
     }
 
     /// Whether a commit costs not clearly more than before.
@@ -152,9 +160,17 @@ impl Stream {
             return Duration::ZERO;
         }
         let state = self.pace.state();
-        let share = state.share.max(state.hurry).clamp(LEAST, 1.0);
+        let aged = state.young.map_or(0.0, |(since, young)| {
+            hurried(now.duration_since(since).div_duration_f64(young))
+        });
+        let share = state.share.max(state.hurry).max(aged).clamp(LEAST, 1.0);
         worked.mul_f64(1.0 / share - 1.0).min(LONGEST)
     }
+}
+
+/// The share when so much of a bound has been used up.
+fn hurried(used: f64) -> f64 {
+    (used - HURRY) / (ALL - HURRY)
 }
 
 /// The next share, after a look at the probes.
@@ -334,6 +350,10 @@ mod tests {
         assert_eq!(after(3_600_000), LONGEST);
         pace.hurry(0.2);
         assert!((after(100).as_secs_f64() - rest).abs() < 1e-6);
+        pace.begin(Duration::from_secs(40));
+        let aged = |millis| stream.rest(Instant::now() + Duration::from_millis(millis));
+        assert!(aged(9_000) > Duration::ZERO);
+        assert_eq!(aged(31_000), Duration::ZERO);
         pace.hurry(0.8);
         assert_eq!(after(100), Duration::ZERO);
     }

@@ -31,6 +31,10 @@ const WAITING: usize = 16;
 /// Bytes read at once.
 const CHUNK: usize = 256 << 10;
 
+/// The server may have to wait until what it sends is taken; that we are alive it hears beside. Who goes on
+/// after us ends the session anyway.
+const HELD_BACK: &str = "set tcp_user_timeout = 0";
+
 /// How often the server hears that we are alive.
 const SIGN: Duration = Duration::from_secs(5);
 
@@ -134,7 +138,7 @@ impl Wire {
         wire.flush().await?;
         wire.authenticate(cell).await?;
         wire.until(b'Z').await?;
-        frontend::query(SETTINGS, &mut wire.output)?;
+        frontend::query(&format!("{SETTINGS}; {HELD_BACK}"), &mut wire.output)?;
         wire.flush().await?;
         wire.until(b'Z').await?;
         Ok(wire)

@@ -131,7 +131,7 @@ struct CellState {
     idle: Vec<Idle>,
     open: usize,
     stats: CellStats,
-    tried: ahead::Tried,
+    ahead: ahead::Attempts,
     swept: bool,
 }
 
@@ -170,7 +170,7 @@ impl Pools {
                 idle: Vec::new(),
                 open: 0,
                 stats: CellStats::default(),
-                tried: ahead::Tried::new(),
+                ahead: ahead::Attempts::default(),
                 swept: false,
             };
             (
@@ -326,6 +326,12 @@ impl Cell {
             }
             state.open = state.open.saturating_sub(1);
         }
+    }
+
+    /// Whether one more connection can be open without closing another.
+    fn has_room(&self) -> bool {
+        let state = self.lock();
+        state.open < state.queue.limit()
     }
 
     /// Opens a connection; the longest idle one of another database makes room if need be. Places in

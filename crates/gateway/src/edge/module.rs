@@ -211,7 +211,10 @@ impl Edge {
             tenant: tenant.id,
             slug: tenant.slug.clone(),
             placement: tenant.placement().clone(),
-            heading: tenant.heading().cloned(),
+            // A subtree's request has no place of its own.
+            heading: (access != Access::Tree)
+                .then(|| tenant.heading().cloned())
+                .flatten(),
             actor: caller.user,
             permissions: grant.permissions,
             access,

@@ -2,7 +2,9 @@
 //!
 //! Changes of different tables don't meet (the target's triggers are off), and neither do changes of
 //! different rows of a table whose only unique key is its primary key. So these are put together as they
-//! come, until a row comes a second time. A table with another unique key keeps the order of the source:
+//! come, until a row comes a second time. Of a row that is changed again and again only the last change is
+//! made: it is all one transaction of the target, and while a comparison reads there each version would
+//! stay, and be met by whoever looks for the row. A table with another unique key keeps the order of the source:
 //! two rows may have swapped their values on the way.
 //!
 //! Invariant: a statement that does not hit just as many rows as it should is an error. The copy would
@@ -68,7 +70,7 @@ impl Change {
 struct Window {
     keys: HashSet<Key>,
     inserts: Vec<Row>,
-    updates: BTreeMap<Vec<usize>, Vec<(Key, Row)>>,
+    updates: BTreeMap<Vec<usize>, HashMap<Key, Row>>,
     deletes: Vec<Key>,
     bytes: usize,
 }
@@ -80,6 +82,23 @@ type Sent<'a> = (
 );
 
 impl Window {
+    /// Puts an update in the place of an earlier one of the same row and columns, if there is one.
+    fn supersede(&mut self, keys: &[Key], change: &mut Change) -> bool {
+        let Change::Update(key, row, places) = change else {
+            return false;
+        };
+        let earlier = self.updates.get_mut(places);
+        let Some(earlier) = earlier.and_then(|rows| rows.get_mut(key)) else {
+            return false;
+        };
+        // The earlier one was of this row: whatever gave its key to another has ended the window.
+        if keys.iter().any(|one| one != key) {
+            return false;
+        }
+        *earlier = std::mem::take(row);
+        true
+    }
+
     fn kind(&self) -> Option<u8> {
         match (
             self.inserts.is_empty(),
@@ -126,7 +145,7 @@ impl<'a> Applier<'a> {
         table: usize,
         columns: &[String],
         keys: Vec<Key>,
-        change: Change,
+        mut change: Change,
     ) -> Result<(), Error> {
         let strict = self.table(table)?.strict;
         let kind = match &change {
@@ -135,6 +154,9 @@ impl<'a> Applier<'a> {
             Change::Delete(_) => 2,
         };
         let (window, known) = self.windows.entry(table).or_default();
+        if !strict && known == columns && window.supersede(&keys, &mut change) {
+            return Ok(());
+        }
         let other = known != columns
             || keys.iter().any(|key| window.keys.contains(key))
             // An update of a strict table stands alone, and nothing passes it.
@@ -153,7 +175,7 @@ impl<'a> Applier<'a> {
         match change {
             Change::Insert(row) => window.inserts.push(row),
             Change::Update(key, row, places) => {
-                window.updates.entry(places).or_default().push((key, row));
+                window.updates.entry(places).or_default().insert(key, row);
             }
             Change::Delete(key) => window.deletes.push(key),
         }

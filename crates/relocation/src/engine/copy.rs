@@ -27,6 +27,9 @@ const CHUNK: usize = 128 << 10;
 /// takes, some megabytes.
 const STRETCH: Duration = Duration::from_millis(200);
 
+/// How old the snapshot of a copy should not become.
+const YOUNG: Duration = Duration::from_mins(3);
+
 /// For the transaction of the copy, in a session that else looks rows up. What is made anew takes one processor from others, not several.
 const LOADING: &str = "set local session_replication_role = replica;
     set local idle_in_transaction_session_timeout = 0; set local max_parallel_maintenance_workers = 0;
@@ -84,7 +87,7 @@ impl Relocation {
         } else {
             Vec::new()
         };
-        self.pace.begin();
+        self.pace.begin(YOUNG);
         let mut flow = Flow {
             begun: Instant::now(),
             rows: 0,

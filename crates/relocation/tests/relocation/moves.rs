@@ -58,6 +58,55 @@ async fn every_pair_of_tiers_keeps_every_acknowledged_write() {
     }
 }
 
+/// Of a row that changes often only its last state is applied; if that were another row's, or came too early,
+/// the tenant would arrive with rows that it never had.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_change_again_and_again_arrive_as_they_are() {
+    const HOT: &str = "create table hot (
+        tenant_id bigint not null, id bigint not null, name text, many text, primary key (tenant_id, id))";
+    let a = private_cell().await;
+    let mut tenant = Traveller::settle(Spot(&a, Tier::Dedicated), HOT).await;
+    let to = Spot(&a, Tier::Schema);
+    let mut relocation = Relocation::begin(tenant.request(to)).await.expect("begin");
+    relocation.apply(&Step::Copy).await.expect("copy");
+    let schema = tenant.placement.schema(tenant.tenant, &stock());
+    let number = tenant.tenant.number();
+    let changes = format!(
+        "do $$ declare n bigint; begin
+         for i in 1 .. 4000 loop
+             n := floor(random() * 8);
+             case floor(random() * 8)::int
+             when 0 then delete from {schema}.hot where tenant_id = {number} and id = n;
+             when 1 then
+                 update {schema}.hot set id = 8 + i where tenant_id = {number} and id = n;
+                 update {schema}.hot set id = n where tenant_id = {number} and id = 8 + i - (i % 3);
+             when 2 then
+                 update {schema}.hot set many = repeat(md5(i::text), 400) where tenant_id = {number} and id = n;
+             when 3 then
+                 update {schema}.hot set many = null, name = 'n' where tenant_id = {number} and id = n;
+             else
+                 insert into {schema}.hot values ({number}, n, i)
+                 on conflict (tenant_id, id) do update set name = excluded.name;
+             end case;
+             if i % 50 = 0 then commit; end if;
+         end loop; end $$"
+    );
+    let superuser = tenant.superuser().await;
+    let seeded = superuser.batch_execute("select setseed(0.36)").await;
+    seeded.expect("a seed");
+    superuser.batch_execute(&changes).await.expect("changes");
+    let before = tenant.rows("hot").await;
+    assert!(before.len() > 100, "{}", before.len());
+    relocation
+        .apply(&Step::CutOver)
+        .await
+        .expect("both ends are equal");
+    relocation.apply(&Step::Open).await.expect("open");
+    relocation.apply(&Step::Finish).await.expect("clean up");
+    tenant.placement = tenant.placement_at(to.1);
+    assert_eq!(tenant.rows("hot").await, before);
+}
+
 /// The test above would prove nothing if it did not see lost writes.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_lock_a_write_is_lost() {

@@ -13,7 +13,7 @@ use super::{CellAdmin, database_closed, quoted};
 use crate::error::from_driver;
 
 /// How many migrations of a module a schema has.
-pub(super) const MIGRATIONS: &str =
+const MIGRATIONS: &str =
     "select count(*) from waangu.migration where schema_name = $1 and module = $2";
 
 /// Says who the tenant's ancestors are.

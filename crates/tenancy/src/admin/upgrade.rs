@@ -16,12 +16,11 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use deadpool_postgres::Object;
+use tokio_postgres::SimpleQueryMessage;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::types::ToSql;
 use waangu_kernel::{Fault, fault};
 
 use super::package::{migration_sql, protection_sql};
-use super::tenant::MIGRATIONS;
 use super::{CellAdmin, ModulePackage, literal};
 use crate::error::from_driver;
 
@@ -81,6 +80,11 @@ impl CellAdmin {
         limits: UpgradeLimits,
     ) -> Result<Upgrader, Fault> {
         let client = self.visit(database).await?;
+        // The server of a control process that has died shall notice within a second; not all systems on
+        // which PostgreSQL runs can.
+        let _noticed = client
+            .batch_execute("set client_connection_check_interval = 1000")
+            .await;
         let sql = "select schema_name, count(*) from waangu.migration where module = $1 group by 1";
         let rows = client
             .query(sql, &[&package.id().as_str()])
@@ -149,10 +153,16 @@ impl Upgrader {
 
     /// Looks again how many migrations a schema has.
     async fn count(&mut self, schema: &str) -> Result<usize, Fault> {
-        let params: [&(dyn ToSql + Sync); 2] = [&schema, &self.package.id().as_str()];
-        let row = self.client.query_one(MIGRATIONS, &params).await;
-        let count: i64 = row.and_then(|row| row.try_get(0)).map_err(from_driver)?;
-        let count = usize::try_from(count).unwrap_or(0);
+        let (name, module) = (literal(schema), literal(self.package.id().as_str()));
+        let sql = format!(
+            "select count(*) from waangu.migration where schema_name = {name} and module = {module}"
+        );
+        let answer = self.client.simple_query(&sql).await.map_err(from_driver)?;
+        let count = answer.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
+            _ => None,
+        });
+        let count = count.unwrap_or(0);
         self.have.insert(schema.to_owned(), count);
         Ok(count)
     }
@@ -160,12 +170,10 @@ impl Upgrader {
     async fn migrate(&self, schema: &str, have: usize) -> Result<(), tokio_postgres::Error> {
         // Set for each, because a migration can set it for the session. Nothing is compiled for statements of
         // which each runs once. The same lock as a reconciler's that brings in the first tenant of a shared
-        // schema; whoever was first, the migration's number is then taken. The server of a control process
-        // that has died goes on to the commit, or to the next second, where it looks for its client.
+        // schema; whoever was first, the migration's number is then taken.
         let script = format!(
             "begin;
              set local lock_timeout = {lock}; set local statement_timeout = {statement}; set local jit = off;
-             set local client_connection_check_interval = 1000;
              select pg_advisory_xact_lock(-3, hashtext({name}));
              {migrations}
              set local lock_timeout = {lock}; set local statement_timeout = {statement};

@@ -7,12 +7,12 @@
 //!
 //! Invariants:
 //! - nobody waits for it, and a failure is nobody's: who comes later opens a connection as always;
-//! - it takes a place only while one is free, and opens at most [`AHEAD`] connections to a database that
-//!   has none, once in [`PAUSE`];
+//! - at each cell it is at work once, holds at most [`AHEAD`] places, and those only while half of them
+//!   are free; it makes no room at another database's cost;
 //! - what is opened is lent to anybody who asks for that database, and idles no longer than others.
 //!
 //! Left out: preparing the module's statements. Their texts may hold what another tenant was asked for,
-//! and it would be sent to the server of this one.
+//! and would be sent to the server of this one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,21 +22,29 @@ use tokio::time::{Instant, timeout};
 use waangu_identity::RequestContext;
 use waangu_kernel::{CellId, Fault, TenantId};
 
-use super::{Lease, Place, Pools, Shared};
+use super::{Cell, Lease, Place, Pools, Shared};
 
-/// Connections that wait for a tenant on its way.
+/// Connections that are made ready for a tenant.
 const AHEAD: usize = 2;
 
-/// Shortest time between two attempts at one database.
-const PAUSE: Duration = Duration::from_secs(2);
-
-/// Longest time that an attempt holds its place.
+/// Longest time for that.
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// When each database of a cell was last tried.
-pub(super) type Tried = HashMap<Box<str>, Instant>;
+/// When it is done again for the same tenant: before what was opened has idled too long.
+const AGAIN: Duration = Duration::from_secs(30);
 
-/// What is to be opened.
+/// The same, if nothing was opened.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// What is known of this at a cell.
+#[derive(Debug, Default)]
+pub(super) struct Attempts {
+    busy: bool,
+    /// When to do it again, by tenant.
+    due: HashMap<TenantId, Instant>,
+}
+
+/// What is to be made ready.
 struct Heading {
     cell: CellId,
     database: Box<str>,
@@ -45,87 +53,133 @@ struct Heading {
 }
 
 impl Pools {
-    /// Opens connections to the place that the request's tenant is heading for, if it is and there are
-    /// none. Returns at once.
+    /// Makes connections ready at the place that the request's tenant is heading for, if it is. Returns at
+    /// once.
     pub fn open_ahead(&self, context: &RequestContext) {
         let Some(place) = &context.heading else {
             return;
         };
-        let heading = Heading {
-            cell: place.cell.clone(),
-            database: place.database(context.tenant).into(),
-            schema: place.schema(context.tenant, &context.module),
-            tenant: context.tenant,
+        let Some(cell) = self.shared.cells.get(&place.cell) else {
+            return;
         };
-        if !self.shared.is_due(&heading) {
+        if !cell.begin_ahead(context.tenant) {
             return;
         }
-        let shared = Arc::clone(&self.shared);
+        self.sweep_later(&place.cell, cell);
+        let mut attempt = Attempt {
+            shared: Arc::clone(&self.shared),
+            heading: Heading {
+                cell: place.cell.clone(),
+                database: place.database(context.tenant).into(),
+                schema: place.schema(context.tenant, &context.module),
+                tenant: context.tenant,
+            },
+            again: RETRY,
+        };
         #[expect(
             clippy::disallowed_methods,
             reason = "ends by itself within its time; nobody waits for it"
         )]
-        drop(tokio::spawn(async move {
-            for _ in 0..AHEAD {
-                match timeout(LONGEST, shared.open_one(&heading)).await {
-                    Ok(Ok(true)) => {}
-                    Ok(Ok(false)) | Err(_) => return,
-                    Ok(Err(fault)) => {
-                        let cause = fault.operator_cause();
-                        tracing::debug!(cell = %heading.cell, cause, "nothing opened ahead: {fault}");
-                        return;
-                    }
-                }
-            }
-        }));
+        drop(tokio::spawn(async move { attempt.run().await }));
     }
 }
 
-impl Shared {
-    /// Whether to try now; then nobody else does for a while.
-    fn is_due(&self, heading: &Heading) -> bool {
-        let Some(cell) = self.cells.get(&heading.cell) else {
-            return false;
-        };
-        let mut state = cell.lock();
+impl Cell {
+    /// Whether to begin now; then nobody else does until the end of the [`Attempt`].
+    fn begin_ahead(&self, tenant: TenantId) -> bool {
+        let mut state = self.lock();
         let now = Instant::now();
-        if state
-            .idle
-            .iter()
-            .any(|idle| idle.database == heading.database)
-        {
-            return false;
+        let Attempts { busy, due } = &mut state.ahead;
+        due.retain(|_, at| *at > now);
+        let begins = !*busy && !due.contains_key(&tenant);
+        *busy |= begins;
+        begins
+    }
+}
+
+/// One attempt; its end is when it is dropped.
+struct Attempt {
+    shared: Arc<Shared>,
+    heading: Heading,
+    again: Duration,
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if let Some(cell) = self.shared.cells.get(&self.heading.cell) {
+            let ahead = &mut cell.lock().ahead;
+            ahead.busy = false;
+            let due = Instant::now() + self.again;
+            ahead.due.insert(self.heading.tenant, due);
         }
-        state
-            .tried
-            .retain(|_, at| now.saturating_duration_since(*at) < PAUSE);
-        if state.tried.contains_key(&heading.database) {
-            return false;
+    }
+}
+
+impl Attempt {
+    async fn run(&mut self) {
+        let cell = &self.heading.cell;
+        match timeout(LONGEST, self.make()).await {
+            Ok(Ok(0)) => {}
+            Ok(Ok(_some)) => self.again = AGAIN,
+            Ok(Err(fault)) => {
+                let cause = fault.operator_cause();
+                tracing::debug!(%cell, cause, "nothing is open ahead: {fault}");
+            }
+            Err(_late) => tracing::debug!(%cell, "nothing is open ahead: no time"),
         }
-        state.tried.insert(heading.database.clone(), now);
-        true
     }
 
-    /// Opens one connection and gives it back for whoever comes; `false` while no place is free.
-    async fn open_one(self: &Arc<Self>, heading: &Heading) -> Result<bool, Fault> {
-        let Some(cell) = self.cells.get(&heading.cell) else {
-            return Ok(false);
-        };
-        if !cell.lock().queue.try_take(heading.tenant.number()) {
-            return Ok(false);
+    /// Makes connections ready, and gives all of them back at the end; says how many.
+    async fn make(&self) -> Result<usize, Fault> {
+        let mut ready = Vec::with_capacity(AHEAD);
+        while ready.len() < AHEAD {
+            let Some(mut lease) = self.lease().await? else {
+                break;
+            };
+            if let Some(conn) = lease.conn() {
+                conn.read_up(&self.heading.schema, self.heading.tenant)
+                    .await?;
+            }
+            ready.push(lease);
         }
-        let mut lease = Lease {
-            place: Place {
-                shared: Arc::clone(self),
-                cell: heading.cell.clone(),
-                tenant: heading.tenant,
-            },
-            database: heading.database.clone(),
-            conn: None,
+        Ok(ready.len())
+    }
+
+    /// A connection that idles, or a new one if there is room.
+    async fn lease(&self) -> Result<Option<Lease>, Fault> {
+        let Heading {
+            cell: id,
+            database,
+            tenant,
+            ..
+        } = &self.heading;
+        let Some(cell) = self.shared.cells.get(id) else {
+            return Ok(None);
         };
-        let mut conn = cell.open(self, &heading.cell, &heading.database).await?;
-        conn.read_up(&heading.schema).await?;
-        lease.conn = Some(conn);
-        Ok(true)
+        {
+            let mut state = cell.lock();
+            let much = state.queue.taken() >= state.queue.limit() / 2;
+            if much || !state.queue.try_take(tenant.number()) {
+                return Ok(None);
+            }
+        }
+        let place = Place {
+            shared: Arc::clone(&self.shared),
+            cell: id.clone(),
+            tenant: *tenant,
+        };
+        // From here on the place is given back however this ends.
+        let mut lease = Lease {
+            place,
+            database: database.clone(),
+            conn: cell.take_idle(database, *tenant),
+        };
+        if lease.conn.is_none() {
+            if !cell.has_room() {
+                return Ok(None);
+            }
+            lease.conn = Some(cell.open(&self.shared, id, database).await?);
+        }
+        Ok(Some(lease))
     }
 }

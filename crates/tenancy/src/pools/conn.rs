@@ -113,12 +113,14 @@ impl Conn {
     }
 
     /// Has the server process read what any statement on a schema's tables needs of the catalogue, indexes
-    /// and policies included: it makes plans and runs none.
-    pub(super) async fn read_up(&mut self, schema: &str) -> Result<(), Fault> {
+    /// and policies included: it makes plans and runs none. A table that somebody changes just now is not
+    /// waited for.
+    pub(super) async fn read_up(&mut self, schema: &str, tenant: TenantId) -> Result<(), Fault> {
         let block = format!(
             "declare
                  v_table regclass;
              begin
+                 set local lock_timeout = 100;
                  for v_table in
                      select oid from pg_catalog.pg_class
                       where relkind = 'r'
@@ -129,6 +131,7 @@ impl Conn {
              end",
             literal(&quoted(schema))
         );
+        self.remember_schema(tenant);
         let sql = format!("do {}", literal(&block));
         self.wire.command(&sql).map_err(from_driver)?;
         self.wire.send().await.map_err(from_driver)?;
