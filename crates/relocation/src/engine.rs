@@ -238,7 +238,12 @@ impl Relocation {
             }
             _ => Guard::of(&self.request),
         };
-        Box::pin(guard.over(self.step(step))).await
+        let done = Box::pin(guard.over(self.step(step))).await;
+        if done.is_err() {
+            // Nobody reads on for a while, and a slot that is held active keeps all of the log.
+            self.reading = None;
+        }
+        done
     }
 
     async fn step(&mut self, step: &Step) -> Result<(), Error> {

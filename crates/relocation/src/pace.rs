@@ -1,6 +1,6 @@
 //! Giving way: copying and comparing leave room to the tenants of both servers.
 //!
-//! Rows are read for a share of the time, never more than half of it, so that whoever else wants the
+//! Rows are read for a share of the time, at most half of it to begin with, so that whoever else wants the
 //! processors gets them. How large the share is follows from a probe: it commits next to nothing at both
 //! ends, again and again, and so measures what a commit costs there, before rows are read and while they
 //! are. The share grows while that is about what it was, and shrinks while it is clearly more. (LEDBAT does
@@ -9,7 +9,7 @@
 //!
 //! A rest has a price, too: all the while rows are read in one snapshot, and as long as somebody reads in it,
 //! a row that is changed again and again keeps all its versions, and whoever looks for it meets them. So
-//! the older the snapshot, the larger the share.
+//! the older the snapshot, the larger the share, up to all of the time.
 //!
 //! Invariants: rows never stand still: the share has a floor, a rest an end, and the nearer a bound of the
 //! move is ([`Pace::hurry`]), the larger the share, up to all of the time. Without a probe (a server that

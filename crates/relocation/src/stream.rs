@@ -31,9 +31,9 @@ const WAITING: usize = 16;
 /// Bytes read at once.
 const CHUNK: usize = 256 << 10;
 
-/// The server may have to wait until what it sends is taken; that we are alive it hears beside. Who goes on
-/// after us ends the session anyway.
-const HELD_BACK: &str = "set tcp_user_timeout = 0";
+/// The server may have to wait until what it sends is taken; that we are alive it hears beside, more often
+/// than it has to.
+const HELD_BACK: &str = "set tcp_user_timeout = 0; set wal_sender_timeout = '20s'";
 
 /// How often the server hears that we are alive.
 const SIGN: Duration = Duration::from_secs(5);

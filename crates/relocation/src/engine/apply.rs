@@ -54,12 +54,14 @@ pub(super) enum Change {
     Delete(Key),
 }
 
+fn size(row: &Row) -> usize {
+    row.iter().flatten().map(Bytes::len).sum()
+}
+
 impl Change {
     fn bytes(&self) -> usize {
         match self {
-            Self::Insert(row) | Self::Update(_, row, _) => {
-                row.iter().flatten().map(Bytes::len).sum()
-            }
+            Self::Insert(row) | Self::Update(_, row, _) => size(row),
             Self::Delete(key) => key.iter().map(Bytes::len).sum(),
         }
     }
@@ -95,6 +97,11 @@ impl Window {
         if keys.iter().any(|one| one != key) {
             return false;
         }
+        let bytes = (self.bytes + size(row)).saturating_sub(size(earlier));
+        if bytes >= BYTES {
+            return false;
+        }
+        self.bytes = bytes;
         *earlier = std::mem::take(row);
         true
     }
@@ -311,4 +318,28 @@ pub(super) fn updated(before: Key, row: Vec<Value>) -> Change {
         places.push(place);
     }
     Change::Update(before, values, places)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Many small rows that become large ones would leave as one statement that no server takes.
+    #[test]
+    fn a_window_stays_small_whatever_its_rows_become() {
+        let key = |text: &'static str| vec![Bytes::from_static(text.as_bytes())];
+        let update = |length: usize| {
+            let row = vec![Some(Bytes::from(vec![b'x'; length]))];
+            Change::Update(key("1"), row, vec![0])
+        };
+        let mut window = Window::default();
+        assert!(!window.supersede(&[key("1"), key("1")], &mut update(1)));
+        let first = HashMap::from([(key("1"), vec![Some(Bytes::from_static(b"x"))])]);
+        window.updates.insert(vec![0], first);
+        window.bytes = 1;
+        assert!(window.supersede(&[key("1"), key("1")], &mut update(1000)));
+        assert_eq!(window.bytes, 1000);
+        assert!(!window.supersede(&[key("1"), key("1")], &mut update(BYTES)));
+        assert!(!window.supersede(&[key("1"), key("2")], &mut update(1)));
+    }
 }

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 use waangu_identity::RequestContext;
-use waangu_kernel::{CellId, Fault, TenantId};
+use waangu_kernel::{CellId, Fault, TenantId, Tier};
 
 use super::{Cell, Lease, Place, Pools, Shared};
 
@@ -28,7 +28,7 @@ use super::{Cell, Lease, Place, Pools, Shared};
 const AHEAD: usize = 2;
 
 /// Longest time for that.
-const LONGEST: Duration = Duration::from_secs(5);
+const LONGEST: Duration = Duration::from_secs(2);
 
 /// When it is done again for the same tenant: before what was opened has idled too long.
 const AGAIN: Duration = Duration::from_secs(30);
@@ -49,6 +49,7 @@ struct Heading {
     cell: CellId,
     database: Box<str>,
     schema: String,
+    tier: Tier,
     tenant: TenantId,
 }
 
@@ -65,17 +66,18 @@ impl Pools {
         if !cell.begin_ahead(context.tenant) {
             return;
         }
-        self.sweep_later(&place.cell, cell);
         let mut attempt = Attempt {
             shared: Arc::clone(&self.shared),
             heading: Heading {
                 cell: place.cell.clone(),
                 database: place.database(context.tenant).into(),
                 schema: place.schema(context.tenant, &context.module),
+                tier: place.tier,
                 tenant: context.tenant,
             },
             again: RETRY,
         };
+        self.sweep_later(&place.cell, cell);
         #[expect(
             clippy::disallowed_methods,
             reason = "ends by itself within its time; nobody waits for it"
@@ -133,16 +135,26 @@ impl Attempt {
     async fn make(&self) -> Result<usize, Fault> {
         let mut ready = Vec::with_capacity(AHEAD);
         while ready.len() < AHEAD {
-            let Some(mut lease) = self.lease().await? else {
-                break;
-            };
-            if let Some(conn) = lease.conn() {
-                conn.read_up(&self.heading.schema, self.heading.tenant)
-                    .await?;
+            match self.one().await {
+                Ok(Some(lease)) => ready.push(lease),
+                Err(fault) if ready.is_empty() => return Err(fault),
+                Ok(None) | Err(_) => break,
             }
-            ready.push(lease);
         }
         Ok(ready.len())
+    }
+
+    async fn one(&self) -> Result<Option<Lease>, Fault> {
+        let Some(mut lease) = self.lease().await? else {
+            return Ok(None);
+        };
+        if let Some(conn) = lease.conn() {
+            if self.heading.tier == Tier::Schema {
+                conn.remember_schema(self.heading.tenant);
+            }
+            conn.read_up(&self.heading.schema).await?;
+        }
+        Ok(Some(lease))
     }
 
     /// A connection that idles, or a new one if there is room.
@@ -159,7 +171,7 @@ impl Attempt {
         {
             let mut state = cell.lock();
             let much = state.queue.taken() >= state.queue.limit() / 2;
-            if much || !state.queue.try_take(tenant.number()) {
+            if much || state.queue.waiting() > 0 || !state.queue.try_take(tenant.number()) {
                 return Ok(None);
             }
         }

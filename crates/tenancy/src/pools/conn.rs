@@ -115,7 +115,7 @@ impl Conn {
     /// Has the server process read what any statement on a schema's tables needs of the catalogue, indexes
     /// and policies included: it makes plans and runs none. A table that somebody changes just now is not
     /// waited for.
-    pub(super) async fn read_up(&mut self, schema: &str, tenant: TenantId) -> Result<(), Fault> {
+    pub(super) async fn read_up(&mut self, schema: &str) -> Result<(), Fault> {
         let block = format!(
             "declare
                  v_table regclass;
@@ -126,12 +126,14 @@ impl Conn {
                       where relkind = 'r'
                         and relnamespace = pg_catalog.to_regnamespace({})
                  loop
-                     execute pg_catalog.format('explain table %s', v_table);
+                     begin
+                         execute pg_catalog.format('explain table %s', v_table);
+                     exception when lock_not_available then
+                     end;
                  end loop;
              end",
             literal(&quoted(schema))
         );
-        self.remember_schema(tenant);
         let sql = format!("do {}", literal(&block));
         self.wire.command(&sql).map_err(from_driver)?;
         self.wire.send().await.map_err(from_driver)?;
