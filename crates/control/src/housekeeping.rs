@@ -1,5 +1,5 @@
 //! What is done from time to time: cells are measured, bucket databases that nobody lives in are
-//! dropped, what moves have left behind is removed, modules' transactions that never end are ended, helper
+//! dropped, and whatever a crash kept from being dropped, what moves have left behind is removed, modules' transactions that never end are ended, helper
 //! schemas that could not be brought up to date at the start are tried again.
 //!
 //! Invariants: every visit is bounded; a cell that does not answer keeps its last measure, and nobody
@@ -75,6 +75,8 @@ async fn keep(registry: &Registry, cell: &CellAdmin, beat: &mut Beat, max_held: 
             tracing::warn!(cell = %cell.id(), cause, "{stays}: {fault}");
         }
     };
+    let finished = in_time(VISIT, cell.finish_drops()).await;
+    leave("databases stay half removed", finished.map(drop));
     let retired = in_time(VISIT, retire_buckets(registry, cell)).await;
     leave("empty buckets stay", retired);
     let kept = in_time(VISIT, ways::keep(registry, cell)).await;

@@ -149,7 +149,7 @@ pub async fn databases_of(cell: &CellAdminConfig) -> Result<BTreeSet<String>, Er
 
 async fn databases_on(client: &Client) -> Result<BTreeSet<String>, Error> {
     let sql = "select datname::text from pg_database
-                where datallowconn and datname ~ '^waangu(_schema_[0-9]+|_t_[0-9]+)?$'";
+                where datallowconn and datconnlimit <> -2 and datname ~ '^waangu(_schema_[0-9]+|_t_[0-9]+)?$'";
     let rows = client.query(sql, &[]).await?;
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }

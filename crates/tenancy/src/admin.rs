@@ -206,16 +206,19 @@ impl CellAdmin {
             .remove(name);
         drop(pool);
         let client = self.client("postgres").await?;
-        let sql = format!("drop database if exists {} with (force)", quoted(name));
-        client.batch_execute(&sql).await.map_err(from_driver)
+        client
+            .batch_execute(&drop_sql(name))
+            .await
+            .map_err(from_driver)
     }
 
     /// All databases of this platform on the cell, the template excepted.
     pub(crate) async fn list_databases(&self) -> Result<Vec<String>, Fault> {
         let client = self.client("postgres").await?;
         let sql = "select datname from pg_database
-                    where datname = 'waangu' or datname like 'waangu\\_schema\\_%'
-                       or datname like 'waangu\\_t\\_%'";
+                    where (datname = 'waangu' or datname like 'waangu\\_schema\\_%'
+                           or datname like 'waangu\\_t\\_%')
+                      and datconnlimit <> -2";
         let rows = client.query(sql, &[]).await.map_err(from_driver)?;
         rows.iter()
             .map(|row| row.try_get(0).map_err(from_driver))
@@ -340,15 +343,30 @@ async fn check_version(client: &Object) -> Result<(), Fault> {
 }
 
 /// Whether a database has the rights of [`access_sql`]: its maker may have been killed before. `None`
-/// if it does not exist.
+/// if it does not exist. One whose removal a crash of the server has interrupted lets nobody in and can only
+/// be removed (`datconnlimit` is -2; PostgreSQL's documentation of DROP DATABASE): that is done first.
 async fn database_closed(client: &Object, name: &str) -> Result<Option<bool>, Fault> {
-    let sql = "select not has_database_privilege('public', oid, 'connect, temporary')
+    let sql = "select datconnlimit = -2
+                    , not has_database_privilege('public', oid, 'connect, temporary')
                       and has_database_privilege('waangu_module', oid, 'connect')
                       and has_database_privilege('waangu_tree', oid, 'connect')
                  from pg_database where datname = $1";
     let row = client.query_opt(sql, &[&name]).await.map_err(from_driver)?;
-    row.map(|row| row.try_get(0).map_err(from_driver))
-        .transpose()
+    let Some(row) = row else {
+        return Ok(None);
+    };
+    if column(&row, 0)? {
+        client
+            .batch_execute(&drop_sql(name))
+            .await
+            .map_err(from_driver)?;
+        return Ok(None);
+    }
+    column(&row, 1).map(Some)
+}
+
+fn drop_sql(name: &str) -> String {
+    format!("drop database if exists {} with (force)", quoted(name))
 }
 
 /// Whether a database of that name had been made meanwhile.

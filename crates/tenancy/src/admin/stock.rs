@@ -120,7 +120,8 @@ impl CellAdmin {
         let sql = "select d.datname::text
                      from unnest($1::text[]) with ordinality as r (prefix, place)
                      join pg_database d on starts_with(d.datname::text, r.prefix)
-                    where not exists (select from pg_stat_activity a
+                    where d.datconnlimit <> -2
+                      and not exists (select from pg_stat_activity a
                                        where a.datid = d.oid and a.backend_type = 'client backend')
                     order by r.place, random()
                     limit $2";
@@ -173,7 +174,7 @@ impl CellAdmin {
     /// `database-unavailable`.
     pub async fn list_stock(&self) -> Result<Vec<String>, Fault> {
         let sql = "select datname::text from pg_database
-                    where starts_with(datname::text, $1) and datname <> $2
+                    where starts_with(datname::text, $1) and datname <> $2 and datconnlimit <> -2
                     order by 1";
         let client = self.client("postgres").await?;
         let rows = client.query(sql, &[&PREFIX, &DRAFT]).await;

@@ -2,7 +2,7 @@
 
 use waangu_kernel::Fault;
 
-use super::CellAdmin;
+use super::{CellAdmin, column};
 use crate::error::from_driver;
 
 /// Longest look at the sizes of all databases, in milliseconds: PostgreSQL asks the file system for
@@ -68,6 +68,21 @@ impl CellAdmin {
         let databases = self.list_databases().await?;
         let number = |name: &String| name.strip_prefix("waangu_schema_")?.parse().ok();
         Ok(databases.iter().filter_map(number).collect())
+    }
+
+    /// Ends removals of databases that a crash of the server has interrupted; says how many.
+    ///
+    /// # Errors
+    /// `database-unavailable`.
+    pub async fn finish_drops(&self) -> Result<usize, Fault> {
+        let client = self.client("postgres").await?;
+        let sql = "select datname::text from pg_database
+                    where starts_with(datname::text, 'waangu_') and datconnlimit = -2";
+        let rows = client.query(sql, &[]).await.map_err(from_driver)?;
+        for row in &rows {
+            self.drop_database(column(row, 0)?).await?;
+        }
+        Ok(rows.len())
     }
 
     /// Drops a bucket database.

@@ -20,6 +20,39 @@ async fn steps_can_be_repeated_in_each_tier() {
     }
 }
 
+/// A server that is killed in the middle of DROP DATABASE leaves one that nobody can connect to: its tenant
+/// would be on its way out for ever, and nobody could look at the cell any more.
+#[tokio::test]
+async fn a_removal_that_a_crash_interrupted_is_ended() {
+    let (home, other) = (
+        Home::new(Tier::Dedicated).await,
+        Home::new(Tier::Dedicated).await,
+    );
+    let admin = &home.cell.admin;
+    let server = waangu_testkit::connect(&home.cell.superuser_dsn("postgres"))
+        .await
+        .unwrap();
+    let there = async |home: &Home| {
+        let sql = "select count(*) from pg_database where datname = $1";
+        let row = server.query_one(sql, &[&home.database()]).await.unwrap();
+        row.get::<_, i64>(0)
+    };
+    for home in [&home, &other] {
+        let sql = "update pg_database set datconnlimit = -2 where datname = $1";
+        server.execute(sql, &[&home.database()]).await.unwrap();
+    }
+    let seen = admin
+        .observe(home.tenant, &home.placement, &[module("stock")])
+        .await
+        .unwrap();
+    assert_eq!(seen, Observed::default());
+    assert_eq!((there(&home).await, there(&other).await), (0, 1));
+    assert!(admin.finish_drops().await.unwrap() >= 1);
+    assert_eq!(there(&other).await, 0);
+    home.provision().await.unwrap();
+    home.stock_up(1, "made anew").await;
+}
+
 /// The reconciler plans from what it observes: a wrong answer would leave a tenant without tables,
 /// or change one for ever.
 #[tokio::test]
