@@ -1,6 +1,7 @@
 //! What is done from time to time: cells are measured, bucket databases that nobody lives in are
-//! dropped, and whatever a crash kept from being dropped, what moves have left behind is removed, modules' transactions that never end are ended, helper
-//! schemas that could not be brought up to date at the start are tried again.
+//! dropped, and whatever a crash kept from being dropped, what moves have left behind is removed, modules'
+//! transactions that never end are ended, helper schemas that could not be brought up to date at the start
+//! are tried again.
 //!
 //! Invariants: every visit is bounded; a cell that does not answer keeps its last measure, and nobody
 //! else waits for it; a bucket is dropped only while nobody can choose it.

@@ -228,18 +228,8 @@ impl Pools {
                 .fault("the tenant's cell is not known to this module")
                 .cause(format!("no address for cell {cell}"))
         })?;
-        let place = Place {
-            shared: Arc::clone(&self.shared),
-            cell: cell.clone(),
-            tenant,
-        };
-        home.take_place(place.tenant, deadline).await?;
-        // From here on the place is given back however this ends.
-        let mut lease = Lease {
-            place,
-            database: database.into(),
-            conn: None,
-        };
+        home.take_place(tenant, deadline).await?;
+        let mut lease = Lease::of_place(&self.shared, cell, database, tenant);
         self.sweep_later(cell, home);
         let idle = || home.take_idle(database, tenant);
         let fresh = async {
@@ -411,6 +401,20 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
+    /// A place that was taken; from here on it is given back however this ends.
+    fn of_place(shared: &Arc<Shared>, cell: &CellId, database: &str, tenant: TenantId) -> Self {
+        let place = Place {
+            shared: Arc::clone(shared),
+            cell: cell.clone(),
+            tenant,
+        };
+        Self {
+            place,
+            database: database.into(),
+            conn: None,
+        }
+    }
+
     /// The connection.
     pub(crate) fn conn(&mut self) -> Option<&mut Conn> {
         self.conn.as_mut()

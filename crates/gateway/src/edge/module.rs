@@ -212,9 +212,7 @@ impl Edge {
             slug: tenant.slug.clone(),
             placement: tenant.placement().clone(),
             // A subtree's request has no place of its own.
-            heading: (access != Access::Tree)
-                .then(|| tenant.heading().cloned())
-                .flatten(),
+            heading: tenant.heading().filter(|_| access != Access::Tree).cloned(),
             actor: caller.user,
             permissions: grant.permissions,
             access,

@@ -4,8 +4,8 @@
 //! different rows of a table whose only unique key is its primary key. So these are put together as they
 //! come, until a row comes a second time. Of a row that is changed again and again only the last change is
 //! made: it is all one transaction of the target, and while a comparison reads there each version would
-//! stay, and be met by whoever looks for the row. A table with another unique key keeps the order of the source:
-//! two rows may have swapped their values on the way.
+//! stay, and be met by whoever looks for the row. A table with another unique key keeps the order of the
+//! source: two rows may have swapped their values on the way.
 //!
 //! Invariant: a statement that does not hit just as many rows as it should is an error. The copy would
 //! not be what it is taken for.

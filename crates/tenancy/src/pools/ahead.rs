@@ -20,9 +20,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 use waangu_identity::RequestContext;
-use waangu_kernel::{CellId, Fault, TenantId, Tier};
+use waangu_kernel::{Fault, Placement, TenantId, Tier};
 
-use super::{Cell, Lease, Place, Pools, Shared};
+use super::{Cell, Lease, Pools, Shared};
 
 /// Connections that are made ready for a tenant.
 const AHEAD: usize = 2;
@@ -44,15 +44,6 @@ pub(super) struct Attempts {
     due: HashMap<TenantId, Instant>,
 }
 
-/// What is to be made ready.
-struct Heading {
-    cell: CellId,
-    database: Box<str>,
-    schema: String,
-    tier: Tier,
-    tenant: TenantId,
-}
-
 impl Pools {
     /// Makes connections ready at the place that the request's tenant is heading for, if it is. Returns at
     /// once.
@@ -68,13 +59,9 @@ impl Pools {
         }
         let mut attempt = Attempt {
             shared: Arc::clone(&self.shared),
-            heading: Heading {
-                cell: place.cell.clone(),
-                database: place.database(context.tenant).into(),
-                schema: place.schema(context.tenant, &context.module),
-                tier: place.tier,
-                tenant: context.tenant,
-            },
+            place: place.clone(),
+            schema: place.schema(context.tenant, &context.module),
+            tenant: context.tenant,
             again: RETRY,
         };
         self.sweep_later(&place.cell, cell);
@@ -102,24 +89,27 @@ impl Cell {
 /// One attempt; its end is when it is dropped.
 struct Attempt {
     shared: Arc<Shared>,
-    heading: Heading,
+    /// Where the tenant is heading, and the module's schema there.
+    place: Placement,
+    schema: String,
+    tenant: TenantId,
     again: Duration,
 }
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        if let Some(cell) = self.shared.cells.get(&self.heading.cell) {
+        if let Some(cell) = self.shared.cells.get(&self.place.cell) {
             let ahead = &mut cell.lock().ahead;
             ahead.busy = false;
             let due = Instant::now() + self.again;
-            ahead.due.insert(self.heading.tenant, due);
+            ahead.due.insert(self.tenant, due);
         }
     }
 }
 
 impl Attempt {
     async fn run(&mut self) {
-        let cell = &self.heading.cell;
+        let cell = &self.place.cell;
         match timeout(LONGEST, self.make()).await {
             Ok(Ok(0)) => {}
             Ok(Ok(_some)) => self.again = AGAIN,
@@ -149,22 +139,17 @@ impl Attempt {
             return Ok(None);
         };
         if let Some(conn) = lease.conn() {
-            if self.heading.tier == Tier::Schema {
-                conn.remember_schema(self.heading.tenant);
+            if self.place.tier == Tier::Schema {
+                conn.remember_schema(self.tenant);
             }
-            conn.read_up(&self.heading.schema).await?;
+            conn.read_up(&self.schema).await?;
         }
         Ok(Some(lease))
     }
 
     /// A connection that idles, or a new one if there is room.
     async fn lease(&self) -> Result<Option<Lease>, Fault> {
-        let Heading {
-            cell: id,
-            database,
-            tenant,
-            ..
-        } = &self.heading;
+        let (id, tenant) = (&self.place.cell, self.tenant);
         let Some(cell) = self.shared.cells.get(id) else {
             return Ok(None);
         };
@@ -175,22 +160,14 @@ impl Attempt {
                 return Ok(None);
             }
         }
-        let place = Place {
-            shared: Arc::clone(&self.shared),
-            cell: id.clone(),
-            tenant: *tenant,
-        };
-        // From here on the place is given back however this ends.
-        let mut lease = Lease {
-            place,
-            database: database.clone(),
-            conn: cell.take_idle(database, *tenant),
-        };
+        let database = self.place.database(tenant);
+        let mut lease = Lease::of_place(&self.shared, id, &database, tenant);
+        lease.conn = cell.take_idle(&database, tenant);
         if lease.conn.is_none() {
             if !cell.has_room() {
                 return Ok(None);
             }
-            lease.conn = Some(cell.open(&self.shared, id, database).await?);
+            lease.conn = Some(cell.open(&self.shared, id, &database).await?);
         }
         Ok(Some(lease))
     }
