@@ -20,6 +20,7 @@ const MIGRATIONS: &[(i32, &str)] = &[
     (10, include_str!("../migrations/0010_relocation_ended.sql")),
     (11, include_str!("../migrations/0011_way_back.sql")),
     (12, include_str!("../migrations/0012_heading.sql")),
+    (13, include_str!("../migrations/0013_held.sql")),
 ];
 
 /// The schema version that this program knows.

@@ -377,20 +377,18 @@ impl Tx<'_> {
         id: RolloutId,
         limit: i64,
     ) -> Result<Vec<FailedItem>, Fault> {
-        let sql = "select i.cell, i.tier, t.slug, i.attempts, i.state = 'pending' as waiting
-                        , case
-                              when i.still then i.error
-                              else 'waits for the end of a move'
-                          end as error
-                     from (select *
-                                , state <> 'pending'
-                                  or registry.namespace_holds_still(tenant_id, cell, tier) as still
+        let sql = "select i.cell, i.tier, t.slug, i.attempts, i.waiting
+                        , case when i.held then 'waits for the end of a move' else i.error end as error
+                     from (select seq, cell, tier, tenant_id, attempts, false as waiting, false as held, error
                              from registry.rollout_item
-                            where rollout_id = $1
-                              and state in ('failed', 'pending')) i
+                            where rollout_id = $1 and state = 'failed'
+                            union all
+                           select seq, cell, tier, tenant_id, attempts, true, held, error
+                             from registry.pending_item
+                            where rollout_id = $1) i
                      left join registry.tenant t on t.id = i.tenant_id
-                    where i.error is not null or not i.still
-                    order by i.state, i.seq
+                    where i.error is not null or i.held
+                    order by i.waiting, i.seq
                     limit $2";
         let rows = self.rows(sql, &[&id.uuid(), &limit]).await?;
         rows.iter()

@@ -61,39 +61,48 @@ const TAKE: &str = "
 select rollout_id, seq, lock_key
   from (select i.rollout_id, i.seq, i.lock_key
           from registry.rollout r
-          join registry.rollout_item i on i.rollout_id = r.id and i.wave = r.wave
+          join registry.pending_item i on i.rollout_id = r.id and i.wave = r.wave
          where r.state = 'running'
            and i.cell = $1
-           and i.state = 'pending'
            and i.retry_at <= now()
            and i.lock_key <> all ($2)
-           and registry.namespace_holds_still(i.tenant_id, i.cell, i.tier)
+           and not i.held
          order by i.rollout_id, i.seq
          limit 1000) due
  where pg_try_advisory_lock(lock_key)
  limit $3";
 
-/// Looked at again under the lock: it may have been done between the look and the lock.
+/// Looked at again under the lock: it may have been done between the look and the lock. Each is looked up by
+/// its key, whatever the planner thinks of a table that has just been filled.
 const LOOK: &str = "
 select i.rollout_id, i.seq, i.lock_key, i.attempts, r.module, r.package_hash, i.tenant_id
-     , coalesce(t.cell, i.cell) as cell
-     , coalesce(t.tier, i.tier) as tier
+     , at.cell
+     , at.tier
      , coalesce(t.bucket, 0) as bucket
      , coalesce(t.epoch, 1) as epoch
      , coalesce(p.steps, 0) as steps
-     , n.module is null or t.desired = 'deleted' or i.tier <> 'shared' and t.tier = 'shared' as gone
+     , n.package_hash is null or t.desired = 'deleted' or i.tier <> 'shared' and t.tier = 'shared' as gone
   from unnest($1::uuid[], $2::integer[]) as mine (rollout_id, seq)
   join registry.rollout r on r.id = mine.rollout_id and r.state = 'running'
-  join registry.rollout_item i on i.rollout_id = mine.rollout_id and i.seq = mine.seq
+ cross join lateral (
+        select *
+          from registry.pending_item i
+         where i.rollout_id = mine.rollout_id and i.seq = mine.seq
+        offset 0) i
   left join registry.tenant t on t.id = i.tenant_id
-  left join registry.namespace n on n.module = r.module
-                                and n.cell = coalesce(t.cell, i.cell)
-                                and n.tier = coalesce(t.tier, i.tier)
-                                and n.tenant_id is not distinct from
-                                    case when coalesce(t.tier, i.tier) <> 'shared' then i.tenant_id end
+ cross join lateral (values (coalesce(t.cell, i.cell), coalesce(t.tier, i.tier))) at (cell, tier)
+  left join lateral (
+        select s.package_hash
+          from registry.namespace s
+         where (s.module, s.cell, s.tier) = (r.module, at.cell, 'shared') and s.tenant_id is null
+           and at.tier = 'shared'
+         union all
+        select o.package_hash
+          from registry.namespace o
+         where (o.module, o.cell, o.tier, o.tenant_id) = (r.module, at.cell, at.tier, i.tenant_id)
+       ) n on true
   left join registry.package p on p.module = r.module and p.hash = n.package_hash
- where i.state = 'pending'
-   and registry.namespace_holds_still(i.tenant_id, i.cell, i.tier)
+ where not i.held
  order by i.rollout_id, i.seq";
 
 /// One statement and no wait for the disk: what a crash of the server forgets here still stands in the
@@ -300,14 +309,12 @@ impl Tx<'_> {
         let sql = "select c.id
                      from registry.cell c
                     where exists (select from registry.rollout r
-                                    join registry.rollout_item i
+                                    join registry.pending_item i
                                       on i.rollout_id = r.id and i.wave = r.wave
                                    where r.state = 'running'
                                      and i.cell = c.id
-                                     and i.state = 'pending'
-                                     and registry.namespace_holds_still(
-                                             i.tenant_id, i.cell, i.tier)
-                                     and i.retry_at <= now())
+                                     and i.retry_at <= now()
+                                     and not i.held)
                     order by c.id";
         let rows = self.rows(sql, &[]).await?;
         rows.iter().map(|row| parsed(row, "id")).collect()

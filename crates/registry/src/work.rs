@@ -31,12 +31,12 @@ const MAX_BACKOFF_SECONDS: i32 = 300;
 /// alone: its places are the move's.
 const TAKE: &str = "
 select id
-  from (select id from registry.tenant
+  from (select id from registry.tenant t
          where generation > observed_generation
            and retry_at <= now()
            and id <> all ($1)
            and cell <> all ($2)
-           and registry.holds_still(id)
+           and not exists (select from registry.held h where h.tenant_id = t.id)
          order by retry_at, id
          limit 1000) due
  where pg_try_advisory_lock(id)

@@ -265,7 +265,8 @@ begin
                     else not e.only_types
                      and d.refclassid in ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_cast'::regclass) end
         union all
-        -- Of another schema's domains only what this transaction did.
+        -- Of another schema's domains only what this transaction did. OFFSET has each looked up: else the
+        -- planner may begin with all that depends on a function, which are thousands in a bucket.
         select 10, format('%s is not of this schema', pg_describe_object('pg_constraint'::regclass, k.oid, 0))
           from pg_constraint k
          where k.contypid > '0'::oid
@@ -273,7 +274,8 @@ begin
            and age(k.xmin) <= age(pg_current_xact_id_if_assigned()::xid)
            and exists (select from pg_depend d
                         where d.classid = 'pg_constraint'::regclass and d.objid = k.oid and d.refobjid >= 16384
-                          and d.refclassid in ('pg_proc'::regclass, 'pg_operator'::regclass))
+                          and d.refclassid in ('pg_proc'::regclass, 'pg_operator'::regclass)
+                       offset 0)
         union all
         -- The administrator's own queries could mean them.
         select 11, format('%s is not allowed in a module', pg_describe_object(d.classid, d.objid, 0))

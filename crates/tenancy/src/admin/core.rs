@@ -36,7 +36,7 @@ use mark::{Mark, Told, UNTOLD, digest};
 pub(super) use mark::{copied_mark_sql, mark_sql};
 
 /// The version of `sql/core.sql` and `sql/protect.sql`. A test compares it with their text.
-const VERSION: i32 = 4;
+const VERSION: i32 = 5;
 
 /// Databases that are visited in the same moment.
 const AT_ONCE: usize = 4;
@@ -312,7 +312,7 @@ mod tests {
     fn the_version_was_raised_with_the_text() {
         assert_eq!(
             (VERSION, HASH.as_str()),
-            (4, "bc8f8b35d3e67827"),
+            (5, "d626f7be401e10bc"),
             "sql/core.sql or sql/protect.sql has changed: raise VERSION, and write both here"
         );
     }
