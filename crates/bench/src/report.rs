@@ -1,6 +1,6 @@
 //! What a bench found, as tables for people and as JSON for programs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
@@ -107,8 +107,9 @@ impl Report {
                 .collect();
             parts.push(facts.join(" · "));
         }
-        let mut groups: Vec<&str> = self.series.iter().map(|series| series.group).collect();
-        groups.dedup();
+        let mut seen = BTreeSet::new();
+        let groups = self.series.iter().map(|series| series.group);
+        let groups: Vec<&str> = groups.filter(|group| seen.insert(*group)).collect();
         parts.extend(groups.into_iter().map(|group| self.group(group)));
         if !self.ratios.is_empty() {
             let rows = self

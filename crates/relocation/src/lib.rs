@@ -18,7 +18,9 @@ pub mod pgoutput;
 pub mod snapshot;
 pub mod state;
 
+mod binary;
 mod engine;
+mod fetch;
 mod laps;
 mod pace;
 mod place;

@@ -1,7 +1,7 @@
 //! Giving way: copying and comparing leave room to the tenants of both servers.
 //!
-//! Rows are read for a share of the time, at most half of it to begin with, so that whoever else wants the
-//! processors gets them. How large the share is follows from a probe: it commits next to nothing at both
+//! Rows are read for a share of the time, in stretches of milliseconds, so that whoever else wants the
+//! processors gets them, and soon. How large the share is follows from a probe: it commits next to nothing at both
 //! ends, again and again, and so measures what a commit costs there, before rows are read and while they
 //! are. The share grows while that is about what it was, and shrinks while it is clearly more. (LEDBAT does
 //! so with packets, RFC 6817: a background transfer yields when the delay grows beyond what it was without
@@ -41,9 +41,9 @@ const SAMPLES: usize = 12;
 const CALM: usize = 60;
 
 /// The share of the time at first, the smallest and the largest.
-const FIRST: f64 = 0.35;
+const FIRST: f64 = 0.4;
 const LEAST: f64 = 0.1;
-const MOST: f64 = 0.5;
+const MOST: f64 = 0.8;
 
 /// From so much of a bound on the share is larger than it would be, and from when on it is all.
 const HURRY: f64 = 0.25;
@@ -140,18 +140,18 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    /// Some rows have passed; returns when the next ones may, `due` at the earliest.
-    pub(crate) async fn pass(&mut self, due: Option<Instant>) {
+    /// Some rows have passed; returns when the next ones may, `due` at the earliest, and how long that was.
+    pub(crate) async fn pass(&mut self, due: Option<Instant>) -> Duration {
         let now = Instant::now();
         let rest = self
             .rest(now)
             .max(due.unwrap_or(now).saturating_duration_since(now));
-        if rest.is_zero() {
-            return;
+        if !rest.is_zero() {
+            self.pace.state().rested += rest;
+            sleep(rest).await;
+            self.since = Instant::now();
         }
-        self.pace.state().rested += rest;
-        sleep(rest).await;
-        self.since = Instant::now();
+        self.since.duration_since(now)
     }
 
     fn rest(&self, now: Instant) -> Duration {

@@ -6,16 +6,18 @@
 //! looked for: by 1024 parts of the digests, then by key.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future;
+use futures_util::{TryStreamExt as _, future};
 use tokio::time::Instant;
 use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
 use waangu_kernel::TenantId;
 
 use crate::Error;
+use crate::fetch::{self, Fetch};
 use crate::pace::Pace;
 use crate::place::quoted;
 use crate::progress::Teller;
@@ -24,12 +26,8 @@ use crate::table::Table;
 /// Keys compared with one statement.
 const CHUNK: usize = 2000;
 
-/// Rows whose digests are fetched at once, at first and at most: as many as take about [`STRETCH`].
-const FETCHED: usize = 500;
-const MOST_FETCHED: usize = 32_000;
-
-/// How long an end works at a stretch when all rows are compared.
-const STRETCH: Duration = Duration::from_millis(20);
+/// How long an end works at a stretch when all rows are compared; see `copy`.
+const STRETCH: Duration = Duration::from_millis(8);
 
 /// How old the snapshots of a comparison should not become: hot rows are followed at the target beside it.
 /// At 300 s, with 32 rows that changed 250 times a second, what followed came to a stand.
@@ -102,11 +100,14 @@ pub(crate) async fn whole(
     pace: &Pace,
 ) -> Result<Verdict, Error> {
     pace.begin(YOUNG);
+    let ways = future::try_join(fetch::way(ends.source), fetch::way(ends.target)).await?;
     for (index, table) in ends.tables.iter().enumerate() {
         teller.table(&table.source);
         let but = except.of(index);
-        let here = sums(ends.source, &table.source, table, ends.tenant, &but, pace);
-        let there = sums(ends.target, &table.target, table, ends.tenant, &but, pace);
+        let here = (ends.source, table.source.as_str(), ways.0);
+        let there = (ends.target, table.target.as_str(), ways.1);
+        let here = sums(here, table, ends.tenant, &but, pace);
+        let there = sums(there, table, ends.tenant, &but, pace);
         let (here, there) = future::try_join(here, there).await?;
         let parts = here.differing(&there);
         if parts.is_empty() {
@@ -285,8 +286,7 @@ impl Sums {
 
 /// Sums up the digests of all rows but some, a few rows at a time, as fast as the pace allows.
 async fn sums(
-    client: &Client,
-    name: &str,
+    (client, name, way): (&Client, &str, Duration),
     table: &Table,
     tenant: TenantId,
     but: &[&Vec<String>],
@@ -311,20 +311,16 @@ async fn sums(
     client.execute(&sql, &params).await?;
     let mut stream = pace.stream(STRETCH);
     let mut sums = Sums::new();
-    let mut wanted = FETCHED;
+    let mut fetch = Fetch::begin(client, "digests", way, STRETCH).await?;
     loop {
         let begun = Instant::now();
-        let fetch = format!("fetch {wanted} from digests");
-        let rows = client.query(&fetch, &[]).await?;
-        for row in &rows {
+        let (mut rows, mut count) = (pin!(fetch.rows().await?), 0);
+        while let Some(row) = rows.try_next().await? {
             sums.add(row.try_get(0)?);
+            count += 1;
         }
-        if rows.len() < wanted {
+        if fetch.is_over(count, 0, begun.elapsed()).await? {
             break;
-        }
-        // Rows may be small or large, and the server near or far.
-        if begun.elapsed() < STRETCH {
-            wanted = (wanted * 2).min(MOST_FETCHED);
         }
         stream.pass(None).await;
     }

@@ -7,7 +7,7 @@
 //!   than [`Limits::idle`];
 //! - a free place goes to the tenant that holds the fewest ([`queue`]), and nobody waits longer than
 //!   its deadline;
-//! - of many who want to open one to the same database at once, few do, and the others take what comes
+//! - of many who want one to the same database at once, few open it, and the others take what comes
 //!   back ([`opening`]);
 //! - some are opened before a tenant arrives at a new place ([`ahead`]);
 //! - a tenant gets a connection that served it last, if there is one (affinity);
@@ -233,7 +233,7 @@ impl Pools {
         self.sweep_later(cell, home);
         let idle = || home.take_idle(database, tenant);
         let fresh = async {
-            match home.opening.wait(database, idle).await {
+            match home.opening.wait(database, deadline, idle).await {
                 Got::Back(conn) => Ok(conn),
                 Got::Turn(_turn) => home.open(&self.shared, cell, database).await,
             }
@@ -338,10 +338,13 @@ impl Cell {
             state.stats.opened = state.stats.opened.saturating_add(1);
         }
         let mut room = Room { cell: Some(self) };
+        let begun = Instant::now();
         let mut conn = Conn::open(&self.address, &shared.login, database).await?;
+        let took = begun.elapsed();
         if let Some(guard) = &shared.guard {
             guard.look(id, database, &mut conn).await?;
         }
+        conn.join(self.opening.opened(database, took));
         room.cell = None;
         Ok(conn)
     }

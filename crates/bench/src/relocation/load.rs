@@ -91,9 +91,11 @@ pub(super) async fn run<T>(
     let goes_on = || !over.load(Ordering::Relaxed);
     let (seen, near) = (Mutex::default(), Mutex::default());
     let interval = Duration::from_secs_f64(f64::from(CLERKS) / pace.asked);
-    let own = own
-        .iter_mut()
-        .map(|clerk| clerk.work(interval, goes_on, |act| note(&seen, act)));
+    // One after another: writes that all come at once wait for each other, move or no move.
+    let own = (0..).zip(own).map(async |(number, clerk)| {
+        sleep(interval * number / CLERKS).await;
+        clerk.work(interval, goes_on, |act| note(&seen, act)).await
+    });
     let near_by = neighbours
         .iter_mut()
         .map(|clerk| clerk.work(NEIGHBOURLY, goes_on, |act| note(&near, act)));

@@ -149,7 +149,7 @@ fn tell_size(one: &Sized, pauses: &mut Vec<f64>, report: &mut Report) {
             group: "moves",
             name: format!("{name}: {what}"),
             unit,
-            what: what.to_owned(),
+            what: String::new(),
             samples,
         });
     }
@@ -170,7 +170,7 @@ fn tell_phases(one: &Sized, name: &str, report: &mut Report) {
             group: "phases",
             name: format!("{name}: {phase}"),
             unit: "s",
-            what: "of the move's own record".to_owned(),
+            what: String::new(),
             samples,
         });
     }

@@ -21,8 +21,8 @@ use crate::stop::AtWork;
 use crate::table::Table;
 use crate::verify::{self, Dirty, Ends, Verdict};
 
-/// One snapshot for as long as it takes.
-const SNAPSHOT: &str = "begin isolation level repeatable read read only;
+/// One snapshot for as long as it takes, to be read to the end.
+pub(super) const SNAPSHOT: &str = "begin isolation level repeatable read read only;
     set local idle_in_transaction_session_timeout = 0; set local jit = off;
     set local cursor_tuple_fraction = 1";
 

@@ -6,26 +6,21 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use futures_util::{SinkExt as _, StreamExt as _, pin_mut};
 use tokio::time::{Instant, timeout};
 use tokio_postgres::{Client, Transaction};
 use waangu_kernel::placement::Tier;
 
+use self::flow::{Flow, copy_table};
+use super::compare::SNAPSHOT;
 use super::reverse::publication;
 use super::{OTHERS, Relocation, drop_remains};
 use crate::Error;
-use crate::pace::{self, Pace};
-use crate::progress::{Phase, Teller};
+use crate::fetch;
+use crate::progress::Phase;
 use crate::stop::AtWork;
 use crate::table::Table;
 
-/// Bytes sent on at once.
-const CHUNK: usize = 128 << 10;
-
-/// How long rows flow at a stretch: the servers go on meanwhile as far as what lies between us and them
-/// takes, some megabytes.
-const STRETCH: Duration = Duration::from_millis(200);
+mod flow;
 
 /// How old the snapshot of a copy should not become.
 const YOUNG: Duration = Duration::from_mins(3);
@@ -68,9 +63,7 @@ impl Relocation {
         let tenant = self.request.tenant;
         let session = self.request.source.session(tenant).await?;
         let mut at_work = AtWork::new([&session]);
-        session
-            .batch_execute("begin isolation level repeatable read read only; set local idle_in_transaction_session_timeout = 0")
-            .await?;
+        session.batch_execute(SNAPSHOT).await?;
         let sql = "select pg_current_snapshot()::text";
         let snapshot: String = session.query_one(sql, &[]).await?.try_get(0)?;
         let expected = expected_rows(&session, &self.tables, tenant.number()).await?;
@@ -88,16 +81,9 @@ impl Relocation {
             Vec::new()
         };
         self.pace.begin(YOUNG);
-        let mut flow = Flow {
-            begun: Instant::now(),
-            rows: 0,
-            bytes: 0,
-            rate: self.request.options.rate,
-            most: self.request.options.max_copy,
-            pace: self.pace.clone(),
-            stream: self.pace.stream(STRETCH),
-            teller: self.teller.clone(),
-        };
+        let options = &self.request.options;
+        let way = fetch::way(&session).await?;
+        let mut flow = Flow::begin(options, way, self.pace.clone(), self.teller.clone());
         for table in self.tables.iter() {
             copy_table(&session, &tx, table, tenant.number(), own, &mut flow).await?;
         }
@@ -274,74 +260,4 @@ fn broken_key(statement: &str, error: tokio_postgres::Error) -> Error {
         },
         other => other,
     }
-}
-
-/// How much has flowed, and how fast it may.
-struct Flow {
-    begun: Instant,
-    rows: u64,
-    bytes: u64,
-    /// Bytes in a second that the operator allows.
-    rate: Option<u64>,
-    most: Duration,
-    pace: Pace,
-    stream: pace::Stream,
-    teller: Teller,
-}
-
-impl Flow {
-    async fn pass(&mut self, rows: u64, chunk: &Bytes) {
-        self.rows += rows;
-        self.bytes += u64::try_from(chunk.len()).unwrap_or(0);
-        self.teller.copied(self.rows, self.bytes);
-        self.pace
-            .hurry(self.begun.elapsed().div_duration_f64(self.most));
-        let due = self.rate.map(|rate| {
-            self.begun + Duration::from_millis(self.bytes.saturating_mul(1000) / rate.max(1))
-        });
-        self.stream.pass(due).await;
-    }
-}
-
-/// In binary if that means the same there: arrays of a module's own types hold their numbers, which
-/// differ from database to database. Frozen rows are for a table that was emptied in this transaction.
-async fn copy_table(
-    from: &Client,
-    to: &Transaction<'_>,
-    table: &Table,
-    number: i64,
-    frozen: bool,
-    flow: &mut Flow,
-) -> Result<(), Error> {
-    flow.teller.table(&table.source);
-    let columns = table.column_list();
-    let format = if table.binary { "binary" } else { "text" };
-    let out = format!(
-        "copy (select {columns} from {} where tenant_id = {number}) to stdout (format {format})",
-        table.source
-    );
-    let rows = from.copy_out(&out).await?;
-    let into = format!(
-        "copy {} ({columns}) from stdin (format {format}, freeze {frozen})",
-        table.target
-    );
-    let sink = to.copy_in(&into).await?;
-    pin_mut!(rows, sink);
-    let (mut chunk, mut count) = (BytesMut::with_capacity(CHUNK), 0);
-    while let Some(row) = rows.next().await {
-        chunk.extend_from_slice(&row?);
-        count += 1;
-        if chunk.len() >= CHUNK {
-            let full = chunk.split().freeze();
-            flow.pass(count, &full).await;
-            sink.send(full).await?;
-            count = 0;
-            chunk.reserve(CHUNK);
-        }
-    }
-    let last = chunk.freeze();
-    flow.pass(count, &last).await;
-    sink.send(last).await?;
-    sink.finish().await?;
-    Ok(())
 }

@@ -7,8 +7,9 @@
 //!
 //! Invariants:
 //! - nobody waits for it, and a failure is nobody's: who comes later opens a connection as always;
-//! - at each cell it is at work once, holds at most [`AHEAD`] places, and those only while half of them
+//! - at each cell it is at work once, holds at most [`MOST`] places, and those only while half of them
 //!   are free; it makes no room at another database's cost;
+//! - it opens as many as the tenant has in use where it is;
 //! - what is opened is lent to anybody who asks for that database, and idles no longer than others.
 //!
 //! Left out: preparing the module's statements. Their texts may hold what another tenant was asked for,
@@ -24,13 +25,14 @@ use waangu_kernel::{Fault, Placement, TenantId, Tier};
 
 use super::{Cell, Lease, Pools, Shared};
 
-/// Connections that are made ready for a tenant.
-const AHEAD: usize = 2;
+/// Connections that are made ready for a tenant, at least and at most.
+const LEAST: usize = 2;
+const MOST: usize = 6;
 
 /// Longest time for that.
 const LONGEST: Duration = Duration::from_secs(2);
 
-/// When it is done again for the same tenant: before what was opened has idled too long.
+/// When it is done again for the same place: before what was opened has idled too long.
 const AGAIN: Duration = Duration::from_secs(30);
 
 /// The same, if nothing was opened.
@@ -40,8 +42,8 @@ const RETRY: Duration = Duration::from_secs(2);
 #[derive(Debug, Default)]
 pub(super) struct Attempts {
     busy: bool,
-    /// When to do it again, by tenant.
-    due: HashMap<TenantId, Instant>,
+    /// When to do it again, by tenant and the database it is heading for.
+    due: HashMap<(TenantId, String), Instant>,
 }
 
 impl Pools {
@@ -54,10 +56,14 @@ impl Pools {
         let Some(cell) = self.shared.cells.get(&place.cell) else {
             return;
         };
-        if !cell.begin_ahead(context.tenant) {
+        let database = place.database(context.tenant);
+        if !cell.begin_ahead(&(context.tenant, database)) {
             return;
         }
+        // This request is about to take one.
+        let in_use = self.held_by(context.tenant) + 1;
         let mut attempt = Attempt {
+            wanted: in_use.clamp(LEAST, MOST),
             shared: Arc::clone(&self.shared),
             place: place.clone(),
             schema: place.schema(context.tenant, &context.module),
@@ -71,16 +77,24 @@ impl Pools {
         )]
         drop(tokio::spawn(async move { attempt.run().await }));
     }
+
+    /// Connections that a tenant has in use.
+    fn held_by(&self, tenant: TenantId) -> usize {
+        let cells = self.shared.cells.values();
+        cells
+            .map(|cell| cell.lock().queue.holds(tenant.number()))
+            .sum()
+    }
 }
 
 impl Cell {
     /// Whether to begin now; then nobody else does until the end of the [`Attempt`].
-    fn begin_ahead(&self, tenant: TenantId) -> bool {
+    fn begin_ahead(&self, to: &(TenantId, String)) -> bool {
         let mut state = self.lock();
         let now = Instant::now();
         let Attempts { busy, due } = &mut state.ahead;
         due.retain(|_, at| *at > now);
-        let begins = !*busy && !due.contains_key(&tenant);
+        let begins = !*busy && !due.contains_key(to);
         *busy |= begins;
         begins
     }
@@ -88,6 +102,8 @@ impl Cell {
 
 /// One attempt; its end is when it is dropped.
 struct Attempt {
+    /// Connections that are to be ready.
+    wanted: usize,
     shared: Arc<Shared>,
     /// Where the tenant is heading, and the module's schema there.
     place: Placement,
@@ -102,36 +118,36 @@ impl Drop for Attempt {
             let ahead = &mut cell.lock().ahead;
             ahead.busy = false;
             let due = Instant::now() + self.again;
-            ahead.due.insert(self.tenant, due);
+            let to = (self.tenant, self.place.database(self.tenant));
+            ahead.due.insert(to, due);
         }
     }
 }
 
 impl Attempt {
     async fn run(&mut self) {
-        let cell = &self.place.cell;
+        let cell = self.place.cell.clone();
         match timeout(LONGEST, self.make()).await {
-            Ok(Ok(0)) => {}
-            Ok(Ok(_some)) => self.again = AGAIN,
+            Ok(Ok(())) => {}
             Ok(Err(fault)) => {
                 let cause = fault.operator_cause();
-                tracing::debug!(%cell, cause, "nothing is open ahead: {fault}");
+                tracing::debug!(%cell, cause, "not all is open ahead: {fault}");
             }
-            Err(_late) => tracing::debug!(%cell, "nothing is open ahead: no time"),
+            Err(_late) => tracing::debug!(%cell, "not all is open ahead: no time"),
         }
     }
 
-    /// Makes connections ready, and gives all of them back at the end; says how many.
-    async fn make(&self) -> Result<usize, Fault> {
-        let mut ready = Vec::with_capacity(AHEAD);
-        while ready.len() < AHEAD {
-            match self.one().await {
-                Ok(Some(lease)) => ready.push(lease),
-                Err(fault) if ready.is_empty() => return Err(fault),
-                Ok(None) | Err(_) => break,
-            }
+    /// Makes connections ready, and gives all of them back at the end.
+    async fn make(&mut self) -> Result<(), Fault> {
+        let mut ready = Vec::with_capacity(self.wanted);
+        while ready.len() < self.wanted {
+            let Some(lease) = self.one().await? else {
+                break;
+            };
+            self.again = AGAIN;
+            ready.push(lease);
         }
-        Ok(ready.len())
+        Ok(())
     }
 
     async fn one(&self) -> Result<Option<Lease>, Fault> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use waangu_kernel::{Fault, TenantId};
 
+use super::opening::Kin;
 use super::{CellAddress, WAIT, trace};
 use crate::admin::{literal, quoted};
 use crate::error::{from_driver, unavailable};
@@ -46,6 +47,8 @@ pub(crate) struct Conn {
     last: Option<TenantId>,
     schemas: HashSet<TenantId>,
     tainted: bool,
+    /// Its share in those to the same database.
+    kin: Option<Kin>,
 }
 
 /// What stands around the statements of a transaction.
@@ -109,7 +112,13 @@ impl Conn {
             last: None,
             schemas: HashSet::new(),
             tainted: false,
+            kin: None,
         })
+    }
+
+    /// It counts among those to its database from here on.
+    pub(super) fn join(&mut self, kin: Kin) {
+        self.kin = Some(kin);
     }
 
     /// Has the server process read what any statement on a schema's tables needs of the catalogue, indexes

@@ -106,7 +106,8 @@ impl<T> Queue<T> {
         Some(next.who)
     }
 
-    fn holds(&self, tenant: i64) -> usize {
+    /// How many a tenant holds.
+    pub(super) fn holds(&self, tenant: i64) -> usize {
         self.held.get(&tenant).copied().unwrap_or(0)
     }
 
