@@ -1,6 +1,8 @@
 //! Rows as COPY takes them in binary (PostgreSQL documentation, COPY, "Binary Format"), put together from
 //! values as a query gives them: what a type's send function writes is the same in both.
 
+use std::num::TryFromIntError;
+
 use bytes::{BufMut as _, BytesMut};
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, Type};
@@ -34,13 +36,13 @@ pub(crate) fn begin(into: &mut BytesMut) {
 
 /// One row.
 pub(crate) fn add(into: &mut BytesMut, row: &Row) -> Result<(), Error> {
-    let large = |what: &str| Error::Stream(format!("a row has too many {what}"));
-    into.put_i16(i16::try_from(row.len()).map_err(|_| large("columns"))?);
+    let large = |error: TryFromIntError| Error::Stream(format!("a row is too large: {error}"));
+    into.put_i16(i16::try_from(row.len()).map_err(large)?);
     for column in 0..row.len() {
         match row.try_get::<_, Option<Raw<'_>>>(column)? {
             None => into.put_i32(-1),
             Some(Raw(value)) => {
-                into.put_i32(i32::try_from(value.len()).map_err(|_| large("bytes"))?);
+                into.put_i32(i32::try_from(value.len()).map_err(large)?);
                 into.put_slice(value);
             }
         }
