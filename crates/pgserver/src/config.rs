@@ -39,7 +39,7 @@ pub struct Config {
     pub settings: Vec<(String, String)>,
     /// Whether the data has to survive.
     pub durability: Durability,
-    /// How long a start may take, including the recovery after a crash.
+    /// How long a start may take; of the recovery after a crash, how long it may say nothing.
     pub start_timeout: Duration,
 }
 

@@ -57,6 +57,13 @@ pub(crate) fn since(path: &Path, offset: u64) -> String {
     String::from_utf8_lossy(&read().unwrap_or_default()).into_owned()
 }
 
+/// The last line in which a server that is on its way up says how far it is (from PostgreSQL 15 on every ten
+/// seconds, `log_startup_progress_interval`). That it refuses clients meanwhile says nothing.
+pub(crate) fn progress(text: &str) -> Option<String> {
+    let line = text.lines().rfind(|line| line.contains("LOG:  "));
+    line.map(str::to_owned)
+}
+
 /// The line of a log or of `initdb`'s output that a person needs, with its hint.
 pub(crate) fn reason(text: &str) -> Option<String> {
     // Clients that call too early get a FATAL, which says nothing about the server.
@@ -108,6 +115,18 @@ fn after_level(line: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A server with much to recover would be ended each time just before it is there.
+    #[test]
+    fn recovery_that_goes_on_is_seen() {
+        let first = "1 [7] LOG:  syncing data directory (fsync), elapsed time: 10.00 s\n\
+            2 [8] FATAL:  the database system is starting up\n";
+        let later = format!("{first}3 [7] LOG:  redo in progress, elapsed time: 10.00 s\n");
+        let refuses = format!("{later}4 [9] FATAL:  the database system is starting up\n");
+        assert_ne!(progress(first), progress(&later));
+        assert_eq!(progress(&later), progress(&refuses));
+        assert_eq!(progress(""), None);
+    }
 
     /// A user would see "did not start" and have to search the log for the cause.
     #[test]

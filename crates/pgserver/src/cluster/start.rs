@@ -1,8 +1,9 @@
 //! Starting the server and waiting until it accepts connections.
 //!
 //! Invariants: a child is in the handle from the moment it exists, so a start that is cancelled
-//! half-way leaves nothing that `stop`, `start` or the drop would not find; every wait is bounded
-//! by `Config::start_timeout`.
+//! half-way leaves nothing that `stop`, `start` or the drop would not find; a server that says nothing for
+//! `Config::start_timeout` is not waited for, one that tells how far its recovery is is: whoever ended it would
+//! have the next one begin again, for ever.
 
 use std::{net::TcpListener, process::ExitStatus, time::Duration};
 
@@ -91,7 +92,8 @@ impl Cluster {
         Ok(())
     }
 
-    async fn until_ready(&mut self, end: Instant) -> Result<Outcome, Error> {
+    async fn until_ready(&mut self, mut end: Instant) -> Result<Outcome, Error> {
+        let mut told = None;
         loop {
             if let Some(exit) = self.try_wait()? {
                 return Ok(self.judge(exit.status));
@@ -104,6 +106,12 @@ impl Cluster {
             }
             if Instant::now() >= end {
                 let text = log::since(&self.place.log, self.log_start);
+                let tells = log::progress(&text);
+                if tells.is_some() && tells != told {
+                    told = tells;
+                    end = Instant::now() + self.config.start_timeout;
+                    continue;
+                }
                 self.stop(Shutdown::Immediate, Duration::from_secs(8))
                     .await?;
                 return Ok(Outcome::Failed(Error::NotReady {

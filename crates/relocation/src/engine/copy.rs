@@ -25,10 +25,14 @@ mod flow;
 /// How old the snapshot of a copy should not become.
 const YOUNG: Duration = Duration::from_mins(3);
 
-/// For the transaction of the copy, in a session that else looks rows up. What is made anew takes one processor from others, not several.
+/// For the transaction of the copy, in a session that else looks rows up. What is made anew takes one
+/// processor from others, not several. What it writes is on its way to the disk at once (by the megabyte, where
+/// the server's system can): else the first commits behind the freeze would wait for all of it.
 const LOADING: &str = "set local session_replication_role = replica;
     set local idle_in_transaction_session_timeout = 0; set local max_parallel_maintenance_workers = 0;
-    set local enable_hashjoin = on; set local enable_mergejoin = on; set local enable_seqscan = on";
+    set local enable_hashjoin = on; set local enable_mergejoin = on; set local enable_seqscan = on;
+    select set_config(name, least(max_val::integer, 128)::text, true)
+      from pg_settings where name = 'backend_flush_after'";
 
 impl Relocation {
     pub(super) async fn copy(&mut self) -> Result<(), Error> {
