@@ -57,17 +57,25 @@ impl Flow {
         }
     }
 
-    /// So much is about to be sent on; says for how long it rested before.
-    async fn pass(&mut self, rows: usize, bytes: usize) -> Duration {
+    /// Sends on what the chunk holds, so many rows, as soon as it may; says for how long it rested before.
+    async fn send(
+        &mut self,
+        sink: &mut Pin<&mut CopyInSink<Bytes>>,
+        chunk: &mut BytesMut,
+        rows: usize,
+    ) -> Result<Duration, Error> {
+        let chunk = chunk.split().freeze();
         self.rows += u64::try_from(rows).unwrap_or(0);
-        self.bytes += u64::try_from(bytes).unwrap_or(0);
+        self.bytes += u64::try_from(chunk.len()).unwrap_or(0);
         self.teller.copied(self.rows, self.bytes);
         self.pace
             .hurry(self.begun.elapsed().div_duration_f64(self.most));
         let due = self.rate.map(|rate| {
             self.begun + Duration::from_millis(self.bytes.saturating_mul(1000) / rate.max(1))
         });
-        self.stream.pass(due).await
+        let rested = self.stream.pass(due).await;
+        sink.send(chunk).await?;
+        Ok(rested)
     }
 }
 
@@ -125,11 +133,9 @@ async fn fetch_rows(
             binary::add(&mut chunk, &row)?;
             count += 1;
             if chunk.len() >= CHUNK {
-                let full = chunk.split().freeze();
-                bytes += full.len();
-                rested += flow.pass(count - passed, full.len()).await;
+                bytes += chunk.len();
+                rested += flow.send(&mut sink, &mut chunk, count - passed).await?;
                 passed = count;
-                sink.send(full).await?;
             }
         }
         bytes += chunk.len();
@@ -138,9 +144,7 @@ async fn fetch_rows(
         if is_over {
             binary::end(&mut chunk);
         }
-        let full = chunk.split().freeze();
-        flow.pass(count - passed, full.len()).await;
-        sink.send(full).await?;
+        flow.send(&mut sink, &mut chunk, count - passed).await?;
     }
     Ok(())
 }
@@ -160,15 +164,11 @@ async fn pour_rows(
         chunk.extend_from_slice(&row?);
         count += 1;
         if chunk.len() >= CHUNK {
-            let full = chunk.split().freeze();
-            flow.pass(count, full.len()).await;
-            sink.send(full).await?;
+            flow.send(&mut sink, &mut chunk, count).await?;
             count = 0;
             chunk.reserve(CHUNK);
         }
     }
-    let last = chunk.freeze();
-    flow.pass(count, last.len()).await;
-    sink.send(last).await?;
+    flow.send(&mut sink, &mut chunk, count).await?;
     Ok(())
 }
