@@ -2,6 +2,8 @@
 -- with the same facts come as one row, so that a thousand tenants' schemas are as short as one.
 -- A schema in stock (`src/admin/stock/schemas.rs`) is of a kind of its own, because nobody may use it.
 -- A rule that each module keeps in its own way (its keys, its indexes) is a fact only when broken.
+-- No table is opened, as long as its policies are kept in the pattern's words: a move holds those that it
+-- fills for as long as that takes, and each new connection to the database would wait for it.
 -- $1: the modules; $2: whether to look at these only; $3: append-only tables, `module.table`.
 with role as (
     select oid, rolname::text
@@ -40,6 +42,13 @@ with role as (
 )
 , data as (
     select * from relation where relkind <> 'v'
+)
+, pattern as materialized (
+    select polname, polqual::text as qual, polwithcheck::text as with_check
+         , pg_get_expr(polqual, polrelid) as visible
+         , pg_get_expr(polwithcheck, polrelid) as writable
+      from pg_policy
+     where polrelid = to_regclass('waangu.pattern')
 )
 , granted as (
     select p.kind, quote_ident(p.nspname) as object, p.login, 'schema ' as what
@@ -133,12 +142,21 @@ with role as (
          , format('drop policy %I on {object}', p.polname)
       from data d
       join pg_policy p on p.polrelid = d.oid
+      left join pattern w
+        on w.polname = p.polname
+       and w.qual is not distinct from p.polqual::text
+       and w.with_check is not distinct from p.polwithcheck::text
+       and exists (select from pg_attribute a
+                    where a.attrelid = d.oid and a.attname = 'tenant_id' and a.attnum = 1)
          , lateral (
             select case when p.polpermissive then 'permissive' else 'restrictive' end
                  , case p.polcmd when 'r' then 'select' when 'a' then 'insert' when 'w' then 'update'
                                  when 'd' then 'delete' else 'all' end
-                 , coalesce(' using (' || pg_get_expr(p.polqual, p.polrelid) || ')', '')
-                 , coalesce(' with check (' || pg_get_expr(p.polwithcheck, p.polrelid) || ')', '')
+                 , coalesce(' using (' || case when w.polname is null then pg_get_expr(p.polqual, p.polrelid)
+                                               else w.visible end || ')', '')
+                 , coalesce(' with check (' || case when w.polname is null
+                                                    then pg_get_expr(p.polwithcheck, p.polrelid)
+                                                    else w.writable end || ')', '')
                  , (select string_agg(case when r.rolname in (d.login, d.login || '_tree')
                                            then '{login}' || substr(r.rolname, length(d.login) + 1)
                                            else quote_ident(r.rolname) end, ', ' order by r.rolname = 'waangu_owner', r.rolname)
@@ -151,12 +169,14 @@ with role as (
       from data d
       join pg_attribute a on a.attrelid = d.oid and a.attname = 'tenant_id'
      union all
-    select d.kind, d.object, 'default of tenant_id', pg_get_expr(v.adbin, v.adrelid), null
+    select d.kind, d.object, 'default of tenant_id', x.value, null
          , 'alter table {object} alter tenant_id set default waangu.tenant()'
       from data d
       join pg_attribute a on a.attrelid = d.oid and a.attname = 'tenant_id'
       join pg_attrdef v on v.adrelid = d.oid and v.adnum = a.attnum
-     where a.attgenerated <> '' or pg_get_expr(v.adbin, v.adrelid) <> 'waangu.tenant()'
+         , lateral (select case when a.attgenerated = '' then pg_get_expr(v.adbin, 0)
+                                else pg_get_expr(v.adbin, v.adrelid) end) x (value)
+     where a.attgenerated <> '' or x.value <> 'waangu.tenant()'
      union all
     select d.kind, d.object, format('index %I', x.relname)
          , case when i.indisvalid then 'does not begin with tenant_id' else 'is not valid' end, null

@@ -91,15 +91,27 @@ impl CellAdmin {
     }
 
     /// A tenant's schemas are its own, so the catalogue knows all. Rows are as PostgreSQL counts them
-    /// for its own purposes.
+    /// for its own purposes. A tenant of whose tables somebody holds one (a move that fills it, a migration)
+    /// is left out: asking for its size would wait.
     async fn measure_bucket(&self, database: &str, volumes: &mut Volumes) -> Result<(), Fault> {
-        let sql = "select (regexp_match(n.nspname, '^t_([0-9]+)_'))[1]::bigint
-                        , sum(pg_total_relation_size(c.oid))::bigint
-                        , sum(greatest(c.reltuples::bigint, pg_stat_get_live_tuples(c.oid), 0))::bigint
-                     from pg_class c
-                     join pg_namespace n on n.oid = c.relnamespace
-                    where c.relkind in ('r', 'm') and n.nspname ~ '^t_[0-9]+_'
-                    group by 1";
+        let sql = "with own as materialized (
+                       select (regexp_match(n.nspname, '^t_([0-9]+)_'))[1]::bigint as tenant, c.oid, c.reltuples
+                         from pg_class c
+                         join pg_namespace n on n.oid = c.relnamespace
+                        where c.relkind in ('r', 'm') and n.nspname ~ '^t_[0-9]+_'
+                   ), taken as materialized (
+                       select o.tenant
+                         from own o
+                         join pg_locks l on l.relation = o.oid
+                        where l.mode = 'AccessExclusiveLock' and l.granted
+                          and l.database = (select oid from pg_database where datname = current_database())
+                   )
+                   select tenant
+                        , sum(pg_total_relation_size(oid))::bigint
+                        , sum(greatest(reltuples::bigint, pg_stat_get_live_tuples(oid), 0))::bigint
+                     from own
+                    where tenant not in (select tenant from taken)
+                    group by tenant";
         let client = self.bounded(database).await?;
         volumes.queries = volumes.queries.saturating_add(1);
         for row in client.query(sql, &[]).await.map_err(from_driver)? {

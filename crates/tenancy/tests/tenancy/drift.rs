@@ -7,7 +7,9 @@
 )]
 
 use std::path::Path;
+use std::time::Duration;
 
+use tokio::time::timeout;
 use tokio_postgres::Client;
 use waangu_kernel::placement::Tier;
 use waangu_tenancy::inspect::{Inspected, inspect, inspect_as_module, record};
@@ -111,6 +113,36 @@ async fn a_sound_cell_has_no_drift_in_any_tier() {
     for Inspected { database, drifts } in inspected {
         assert_eq!(drifts, [], "{database}");
     }
+}
+
+/// A move holds the tables that it fills for as long as that takes. Whoever opens a connection to the bucket
+/// meanwhile would wait, and the advisor would know nothing of the whole cell.
+#[tokio::test]
+async fn a_look_waits_for_no_table() {
+    let home = home(private_cell().await, Tier::Schema).await;
+    let mut mover = home.superuser().await;
+    let tables = "select oid::regclass::text from pg_class
+                   where relnamespace = to_regnamespace($1) and relkind = 'r'";
+    let tables = mover.query(tables, &[&home.schema()]).await.unwrap();
+    let held = mover.transaction().await.unwrap();
+    for table in &tables {
+        let lock = format!("lock table {}", table.get::<_, &str>(0));
+        held.batch_execute(&lock).await.unwrap();
+    }
+    let look = async {
+        assert_eq!(drifts(&home.superuser().await).await, []);
+        let own = Rules::new([&stock().manifest]);
+        let dsn = home.cell.module_dsn(&module("stock"), &home.database());
+        let client = connect(&dsn).await.unwrap();
+        inspect_as_module(&client, &own).await.unwrap();
+        home.cell.admin.measure_tenants().await.unwrap()
+    };
+    let volumes = timeout(Duration::from_secs(20), look).await;
+    let volumes = volumes.expect("a look waits for a table");
+    assert!(!volumes.tenants.contains_key(&home.tenant.number()));
+    held.rollback().await.unwrap();
+    let volumes = home.cell.admin.measure_tenants().await.unwrap();
+    assert!(volumes.tenants.contains_key(&home.tenant.number()));
 }
 
 /// Each rule is broken by hand; the check must say what was broken, and its mend must mend.
