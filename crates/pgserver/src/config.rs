@@ -123,6 +123,10 @@ impl Config {
             ("max_replication_slots", "20"),
             // A slot that nobody reads any more must not fill the disk.
             ("max_slot_wal_keep_size", "4GB"),
+            // A file of the log is used again rather than made: all commits wait while one is made, which
+            // takes longer than many commits, and a move writes a tenant's rows into the log.
+            ("min_wal_size", "512MB"),
+            ("max_wal_size", "2GB"),
             ("jit", "off"),
             ("timezone", "UTC"),
             ("log_timezone", "UTC"),

@@ -30,6 +30,10 @@ use tokio_postgres::{Client, Statement};
 use crate::Error;
 use crate::place::{Side, connect};
 
+/// How long a server works for us at a stretch. Whoever else wants the processors meanwhile waits about so
+/// long, at each of the processes that a request passes, however small our share of the time is.
+pub(crate) const STRETCH: Duration = Duration::from_millis(3);
+
 /// Time between two probes, and before any rows are read: what is compared with has to come quickly.
 const TICK: Duration = Duration::from_millis(25);
 const TICK_BEFORE: Duration = Duration::from_millis(5);

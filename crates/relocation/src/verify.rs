@@ -18,16 +18,13 @@ use waangu_kernel::TenantId;
 
 use crate::Error;
 use crate::fetch::{self, Fetch};
-use crate::pace::Pace;
+use crate::pace::{Pace, STRETCH};
 use crate::place::quoted;
 use crate::progress::Teller;
 use crate::table::Table;
 
 /// Keys compared with one statement.
 const CHUNK: usize = 2000;
-
-/// How long an end works at a stretch when all rows are compared; see `copy`.
-const STRETCH: Duration = Duration::from_millis(8);
 
 /// How old the snapshots of a comparison should not become: hot rows are followed at the target beside it.
 /// At 300 s, with 32 rows that changed 250 times a second, what followed came to a stand.

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use super::COUNTRY;
 use crate::Effort;
-use crate::failure::Failure;
+use crate::failure::{Failure, Of as _};
 use crate::platform::Platform;
 use crate::shop::{Clerk, Mix, Seen, Shop};
 
@@ -21,10 +21,11 @@ const WISHED: f64 = 500.0;
 const SHARE: f64 = 0.5;
 
 /// Clerks of the tenant.
-const CLERKS: u32 = 16;
+const CLERKS: u64 = 16;
 
-/// One write of each neighbour, so often.
-const NEIGHBOURLY: Duration = Duration::from_millis(20);
+/// Clerks of each neighbour. With one, a write that is slow makes those behind it late, though their users would
+/// not have waited for each other.
+const NEAR_CLERKS: u64 = 8;
 
 /// Writes in a second of all neighbours.
 pub(super) const NEIGHBOURS: f64 = 100.0;
@@ -65,12 +66,15 @@ pub(super) async fn calibrate(platform: &Platform, effort: Effort) -> Result<Pac
 
 /// The clerks of the tenant that will be moved.
 pub(super) async fn hire(shop: &Shop) -> Result<Vec<Clerk<'_>>, Failure> {
-    try_join_all((0..u64::from(CLERKS)).map(|n| Clerk::hire(shop, n, Mix::Moves, 1))).await
+    try_join_all((0..CLERKS).map(|n| Clerk::hire(shop, n, Mix::Moves, 1))).await
 }
 
-/// One clerk each of tenants that nobody moves.
+/// The clerks of tenants that nobody moves, shop by shop.
 pub(super) async fn hire_neighbours(shops: &[Shop]) -> Result<Vec<Clerk<'_>>, Failure> {
-    try_join_all(shops.iter().map(|shop| Clerk::hire(shop, 0, Mix::Moves, 2))).await
+    let clerks = shops
+        .iter()
+        .flat_map(|shop| (0..NEAR_CLERKS).map(move |n| Clerk::hire(shop, n, Mix::Moves, 2)));
+    try_join_all(clerks).await
 }
 
 /// What the clerks saw.
@@ -90,23 +94,20 @@ pub(super) async fn run<T>(
     let over = AtomicBool::new(false);
     let goes_on = || !over.load(Ordering::Relaxed);
     let (seen, near) = (Mutex::default(), Mutex::default());
-    let interval = Duration::from_secs_f64(f64::from(CLERKS) / pace.asked);
-    // One after another: writes that all come at once wait for each other, move or no move.
-    let own = (0..).zip(own).map(async |(number, clerk)| {
-        sleep(interval * number / CLERKS).await;
-        clerk.work(interval, goes_on, |act| note(&seen, act)).await
-    });
-    let near_by = neighbours
-        .iter_mut()
-        .map(|clerk| clerk.work(NEIGHBOURLY, goes_on, |act| note(&near, act)));
+    let working = async {
+        tokio::try_join!(
+            steadily(own, pace.asked, goes_on, &seen),
+            steadily(neighbours, NEIGHBOURS, goes_on, &near),
+        )
+    };
     let moving = async {
         sleep(QUIET).await;
         let moved = moving.await;
         over.store(true, Ordering::Relaxed);
         moved
     };
-    let (moved, own, near_by) = tokio::join!(moving, try_join_all(own), try_join_all(near_by));
-    own.and(near_by)?;
+    let (moved, worked) = tokio::join!(moving, working);
+    worked?;
     let worked = Worked {
         own: seen.into_inner().unwrap_or_default(),
         neighbours: near.into_inner().unwrap_or_default(),
@@ -114,8 +115,24 @@ pub(super) async fn run<T>(
     Ok((moved?, worked))
 }
 
-fn note(list: &Mutex<Vec<Seen>>, act: Seen) {
-    if let Ok(mut list) = list.lock() {
-        list.push(act);
-    }
+/// They write so much in a second, one after another: writes that all come at once wait for each other, move
+/// or no move.
+async fn steadily(
+    clerks: &mut [Clerk<'_>],
+    pace: f64,
+    goes_on: impl Fn() -> bool + Copy,
+    seen: &Mutex<Vec<Seen>>,
+) -> Result<(), Failure> {
+    let turn = Duration::from_secs_f64(1.0 / pace);
+    let count = u32::try_from(clerks.len()).of("clerks")?;
+    let working = (0..).zip(clerks).map(async |(number, clerk)| {
+        sleep(turn * number).await;
+        let note = |act| {
+            if let Ok(mut list) = seen.lock() {
+                list.push(act);
+            }
+        };
+        clerk.work(turn * count, goes_on, note).await
+    });
+    try_join_all(working).await.map(drop)
 }

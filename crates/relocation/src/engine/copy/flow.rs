@@ -10,17 +10,13 @@ use tokio_postgres::{Client, CopyInSink, Transaction};
 
 use super::super::Options;
 use crate::fetch::Fetch;
-use crate::pace::{self, Pace};
+use crate::pace::{self, Pace, STRETCH};
 use crate::progress::Teller;
 use crate::table::Table;
 use crate::{Error, binary};
 
 /// Bytes sent on at once.
 const CHUNK: usize = 128 << 10;
-
-/// How long the source works for us at a stretch. Whoever else wants the processors meanwhile waits about so
-/// long, however small our share of the time is.
-const STRETCH: Duration = Duration::from_millis(8);
 
 /// How long rows flow at a stretch that come as the server writes them: it goes on meanwhile as far as what
 /// lies between us takes, some megabytes.
