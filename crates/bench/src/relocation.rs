@@ -59,6 +59,9 @@ const AWAY: [Target<'_>; 4] = [
     },
 ];
 
+/// The cells of all of them.
+const CELLS: [&str; 2] = ["sn-dakar-a", "eu-west-1a"];
+
 /// Tenants that nobody moves.
 const NEIGHBOURS: [(&str, &str); 2] = [("near-shared", "shared"), ("near-schema", "schema")];
 
@@ -108,6 +111,9 @@ pub(crate) async fn measure(context: &Context) -> Result<Report, Failure> {
     let (platform, _start) = Platform::start(&context.programs, &scratch, &arguments).await?;
     let server = Server::of(&platform, HOME.cell)?;
     server.describe(&mut report).await?;
+    for cell in CELLS {
+        Server::of(&platform, cell)?.wear_in().await?;
+    }
     let mut near = Vec::new();
     for (slug, tier) in NEIGHBOURS {
         near.push(Shop::open(&platform, slug, COUNTRY, tier).await?);

@@ -84,6 +84,24 @@ impl Server {
         Ok(client)
     }
 
+    /// Makes it like one that has run for a while: the files of its log are there to be used again. A new server
+    /// makes each when it first needs it, and all commits wait for that.
+    pub(crate) async fn wear_in(&self) -> Result<(), Failure> {
+        let client = self.connect("postgres").await?;
+        let sql = "select pg_size_bytes(current_setting('min_wal_size'))
+                        / pg_size_bytes(current_setting('wal_segment_size'))";
+        let kept = client.query_one(sql, &[]).await.of("wal")?;
+        // Those behind the last checkpoint's begin are what comes to be used again.
+        for files in [kept.try_get::<_, i64>(0).of("wal")?, 2] {
+            for _file in 0..files {
+                let sql = "select pg_logical_emit_message(false, 'bench', ''), pg_switch_wal()";
+                client.execute(sql, &[]).await.of("pg_switch_wal")?;
+            }
+            client.execute("checkpoint", &[]).await.of("checkpoint")?;
+        }
+        Ok(())
+    }
+
     /// `createdb`, with these options.
     pub(crate) async fn createdb(&self, options: &[&str], name: &str) -> Result<(), Failure> {
         let mut arguments = vec!["--maintenance-db=postgres".to_owned()];

@@ -69,7 +69,8 @@ pub(super) fn tell(all: &[Sized], wrong: Vec<String>, pace: Pace, report: &mut R
         "pause: the slowest write that was on its way while the tenant was frozen, from when it was due \
          to its answer, through gateway and module; slowest write: of the whole move; total: from the \
          wish to the end of the move, under load; dump: pg_dump --schema | psql of the same tenant, \
-         before the first and after the last move, nobody at work"
+         before the first and after the last move, nobody at work; both servers had files of the log to use \
+         again, as one has that has run for a while"
             .to_owned(),
     );
     let mut pauses = Vec::new();
@@ -226,7 +227,10 @@ fn tell_neighbours(one: &Sized, report: &mut Report) {
             group: "other tenants",
             name: format!("{name}: {when}"),
             unit: "ms",
-            what: "one write of a tenant that nobody moves".to_owned(),
+            what: format!(
+                "one write of a tenant that nobody moves; p99 {:.1} ms",
+                p99(&samples).unwrap_or(f64::NAN)
+            ),
             samples,
         });
     }
