@@ -221,7 +221,11 @@ async fn isolation(
         tried = true;
         if let Err(failure) = cell.mend(&inspected.database, &statements).await {
             let why = operator_text(&failure);
-            tracing::warn!(database = inspected.database, why, "drift was not mended");
+            tracing::warn!(
+                database = inspected.database,
+                why,
+                "not all drift was mended"
+            );
         }
     }
     let left = if tried {

@@ -36,11 +36,13 @@ const MODULE: &str = include_str!("../sql/facts/module.sql");
 const HELPER: &str = include_str!("../sql/facts/helper.sql");
 const DATABASE: &str = include_str!("../sql/facts/database.sql");
 
-/// Names are written out in full in what the catalogue answers; nothing is compiled for one reading.
-const BEGIN: [&str; 3] = [
+/// Names are written out in full in what the catalogue answers; nothing is compiled for one reading; and
+/// nobody waits for ever for a table that has to be opened.
+const BEGIN: [&str; 4] = [
     "begin transaction read only",
     "set local search_path = pg_catalog",
     "set local jit = off",
+    "set local lock_timeout = '10s'",
 ];
 
 const SERVER: &str = "select current_setting('server_version_num')::integer
@@ -244,11 +246,12 @@ async fn read(client: &Client, rules: &Rules, scope: Scope) -> Result<Picture, F
 async fn read_before_use(wire: &mut Wire, rules: &Rules) -> Result<Picture, Fault> {
     let own = true;
     let params = params(rules, &own);
-    let [begin, path, jit] = BEGIN;
-    let calls: [Once<'_>; 8] = [
+    let [begin, path, jit, lock] = BEGIN;
+    let calls: [Once<'_>; 9] = [
         (begin, &[]),
         (path, &[]),
         (jit, &[]),
+        (lock, &[]),
         (SERVER, &[]),
         (MODULE, &params),
         (HELPER, &[]),
@@ -256,7 +259,7 @@ async fn read_before_use(wire: &mut Wire, rules: &Rules) -> Result<Picture, Faul
         ("rollback", &[]),
     ];
     let answers = wire.once(&calls).await.map_err(from_driver)?;
-    let [_, _, _, server, modules, helper, database, _] = answers.as_slice() else {
+    let [_, _, _, _, server, modules, helper, database, _] = answers.as_slice() else {
         return Err(unreadable());
     };
     let server = server.first().ok_or_else(unreadable)?;

@@ -2,8 +2,8 @@
 -- with the same facts come as one row, so that a thousand tenants' schemas are as short as one.
 -- A schema in stock (`src/admin/stock/schemas.rs`) is of a kind of its own, because nobody may use it.
 -- A rule that each module keeps in its own way (its keys, its indexes) is a fact only when broken.
--- No table is opened, as long as its policies are kept in the pattern's words: a move holds those that it
--- fills for as long as that takes, and each new connection to the database would wait for it.
+-- No table is opened whose policies are the pattern's: a move holds those that it fills for as long as that
+-- takes, and each new connection to the database would wait for it.
 -- $1: the modules; $2: whether to look at these only; $3: append-only tables, `module.table`.
 with role as (
     select oid, rolname::text
@@ -44,11 +44,30 @@ with role as (
     select * from relation where relkind <> 'v'
 )
 , pattern as materialized (
-    select polname, polqual::text as qual, polwithcheck::text as with_check
-         , pg_get_expr(polqual, polrelid) as visible
-         , pg_get_expr(polwithcheck, polrelid) as writable
-      from pg_policy
-     where polrelid = to_regclass('waangu.pattern')
+    -- As it is kept, and without where in its statement each word was found. Its only column is tenant_id.
+    select p.polname, p.polqual::text as qual, p.polwithcheck::text as with_check
+         , regexp_replace(p.polqual::text, ':location -?\d+', '', 'g') as qual_words
+         , regexp_replace(p.polwithcheck::text, ':location -?\d+', '', 'g') as with_check_words
+         , pg_get_expr(p.polqual, p.polrelid) as visible
+         , pg_get_expr(p.polwithcheck, p.polrelid) as writable
+      from pg_policy p
+      join pg_attribute a on a.attrelid = p.polrelid and a.attname = 'tenant_id' and a.attnum = 1
+     where p.polrelid = to_regclass('waangu.pattern')
+)
+, policy as (
+    select p.*, d.kind, d.object, d.login, w.polname is not null as is_known, w.visible, w.writable
+      from data d
+      join pg_policy p on p.polrelid = d.oid
+      left join pg_attribute a on a.attrelid = d.oid and a.attname = 'tenant_id'
+      left join pattern w
+        on w.polname = p.polname
+       and case when a.attnum = 1 and w.qual is not distinct from p.polqual::text
+                 and w.with_check is not distinct from p.polwithcheck::text then true
+                else regexp_replace(w.qual_words, ':(varattno|varattnosyn) 1 ', format(':\1 %s ', a.attnum), 'g')
+                     is not distinct from regexp_replace(p.polqual::text, ':location -?\d+', '', 'g')
+                 and regexp_replace(w.with_check_words, ':(varattno|varattnosyn) 1 ', format(':\1 %s ', a.attnum), 'g')
+                     is not distinct from regexp_replace(p.polwithcheck::text, ':location -?\d+', '', 'g')
+           end
 )
 , granted as (
     select p.kind, quote_ident(p.nspname) as object, p.login, 'schema ' as what
@@ -135,30 +154,22 @@ with role as (
          , 'alter table {object} enable row level security, force row level security', null
       from data
      union all
-    select d.kind, d.object, format('policy %I', p.polname)
+    select p.kind, p.object, format('policy %I', p.polname)
          , format('%s for %s to %s%s%s', s.mode, s.command, s.roles, s.visible, s.writable)
          , format('create policy %I on {object} as %s for %s to %s%s%s'
                 , p.polname, s.mode, s.command, s.roles, s.visible, s.writable)
          , format('drop policy %I on {object}', p.polname)
-      from data d
-      join pg_policy p on p.polrelid = d.oid
-      left join pattern w
-        on w.polname = p.polname
-       and w.qual is not distinct from p.polqual::text
-       and w.with_check is not distinct from p.polwithcheck::text
-       and exists (select from pg_attribute a
-                    where a.attrelid = d.oid and a.attname = 'tenant_id' and a.attnum = 1)
+      from policy p
          , lateral (
             select case when p.polpermissive then 'permissive' else 'restrictive' end
                  , case p.polcmd when 'r' then 'select' when 'a' then 'insert' when 'w' then 'update'
                                  when 'd' then 'delete' else 'all' end
-                 , coalesce(' using (' || case when w.polname is null then pg_get_expr(p.polqual, p.polrelid)
-                                               else w.visible end || ')', '')
-                 , coalesce(' with check (' || case when w.polname is null
-                                                    then pg_get_expr(p.polwithcheck, p.polrelid)
-                                                    else w.writable end || ')', '')
-                 , (select string_agg(case when r.rolname in (d.login, d.login || '_tree')
-                                           then '{login}' || substr(r.rolname, length(d.login) + 1)
+                 , coalesce(' using (' || case when p.is_known then p.visible
+                                               else pg_get_expr(p.polqual, p.polrelid) end || ')', '')
+                 , coalesce(' with check (' || case when p.is_known then p.writable
+                                                    else pg_get_expr(p.polwithcheck, p.polrelid) end || ')', '')
+                 , (select string_agg(case when r.rolname in (p.login, p.login || '_tree')
+                                           then '{login}' || substr(r.rolname, length(p.login) + 1)
                                            else quote_ident(r.rolname) end, ', ' order by r.rolname = 'waangu_owner', r.rolname)
                       from role r where r.oid = any (p.polroles))
            ) s (mode, command, visible, writable, roles)

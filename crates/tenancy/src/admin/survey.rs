@@ -2,7 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
+use deadpool_postgres::Object;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream, try_join};
+use tokio_postgres::Error;
 use waangu_kernel::Fault;
 
 use super::{CellAdmin, HomeState, column as at};
@@ -87,19 +89,24 @@ impl CellAdmin {
         Ok(seen)
     }
 
-    /// Runs statements in one transaction of a database.
+    /// Runs statements in a database, each in a transaction of its own: one that waits in vain for a table
+    /// undoes no other.
     ///
     /// # Errors
-    /// `database-unavailable`; `internal` when one is refused: then none has happened.
+    /// `database-unavailable`; `internal` when one is refused. It is the first one's; those behind it were tried.
     pub async fn mend(&self, database: &str, statements: &[String]) -> Result<(), Fault> {
         let mut client = self.visit(database).await?;
-        let tx = client.transaction().await.map_err(from_driver)?;
-        tx.batch_execute("set local lock_timeout = '2s'")
-            .await
-            .map_err(from_driver)?;
+        let mut all = Ok(());
         for statement in statements {
-            tx.batch_execute(statement).await.map_err(from_driver)?;
+            all = all.and(run(&mut client, statement).await);
         }
-        tx.commit().await.map_err(from_driver)
+        all.map_err(from_driver)
     }
+}
+
+async fn run(client: &mut Object, statement: &str) -> Result<(), Error> {
+    let tx = client.transaction().await?;
+    tx.batch_execute("set local lock_timeout = '2s'").await?;
+    tx.batch_execute(statement).await?;
+    tx.commit().await
 }

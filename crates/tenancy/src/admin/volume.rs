@@ -91,8 +91,8 @@ impl CellAdmin {
     }
 
     /// A tenant's schemas are its own, so the catalogue knows all. Rows are as PostgreSQL counts them
-    /// for its own purposes. A tenant of whose tables somebody holds one (a move that fills it, a migration)
-    /// is left out: asking for its size would wait.
+    /// for its own purposes. A tenant of whose tables somebody holds one, or waits for it (a move that fills it,
+    /// a migration), is left out: asking for its size would wait.
     async fn measure_bucket(&self, database: &str, volumes: &mut Volumes) -> Result<(), Fault> {
         let sql = "with own as materialized (
                        select (regexp_match(n.nspname, '^t_([0-9]+)_'))[1]::bigint as tenant, c.oid, c.reltuples
@@ -103,7 +103,7 @@ impl CellAdmin {
                        select o.tenant
                          from own o
                          join pg_locks l on l.relation = o.oid
-                        where l.mode = 'AccessExclusiveLock' and l.granted
+                        where l.mode = 'AccessExclusiveLock'
                           and l.database = (select oid from pg_database where datname = current_database())
                    )
                    select tenant

@@ -43,10 +43,12 @@ async fn home(cell: Cell, tier: Tier) -> Home {
 
 fn with_view() -> ModulePackage {
     let view = "create view shown with (security_invoker = true) as select * from product";
+    let other_order = "create table noted (id bigint not null, tenant_id bigint not null
+                                         , primary key (tenant_id, id), check (id > 0))";
     let mut package = stock();
     package
         .migrations
-        .extend(self::package("stock", &[], &[view]).migrations);
+        .extend(self::package("stock", &[], &[view, other_order]).migrations);
     package
 }
 
@@ -116,7 +118,8 @@ async fn a_sound_cell_has_no_drift_in_any_tier() {
 }
 
 /// A move holds the tables that it fills for as long as that takes. Whoever opens a connection to the bucket
-/// meanwhile would wait, and the advisor would know nothing of the whole cell.
+/// meanwhile would wait, there would be no new schemas in stock, nobody else's drift would be mended, and the
+/// advisor would know nothing of the whole cell.
 #[tokio::test]
 async fn a_look_waits_for_no_table() {
     let home = home(private_cell().await, Tier::Schema).await;
@@ -129,12 +132,39 @@ async fn a_look_waits_for_no_table() {
         let lock = format!("lock table {}", table.get::<_, &str>(0));
         held.batch_execute(&lock).await.unwrap();
     }
+    // As a server that was restored from a dump keeps it.
+    let unpadded = "do $$ declare p record; begin
+        for p in select * from waangu.policies('waangu_module') where name <> 'tree' loop
+            execute format('drop policy %I on waangu.pattern', p.name);
+            execute format('create policy %I on waangu.pattern for %s to waangu_module, waangu_owner', p.name, p.command)
+                || coalesce(' using (' || p.visible || ')', '') || coalesce(' with check (' || p.writable || ')', '');
+        end loop; end $$";
+    let other = home.superuser().await;
+    other.batch_execute(unpadded).await.unwrap();
     let look = async {
         assert_eq!(drifts(&home.superuser().await).await, []);
         let own = Rules::new([&stock().manifest]);
         let dsn = home.cell.module_dsn(&module("stock"), &home.database());
         let client = connect(&dsn).await.unwrap();
         inspect_as_module(&client, &own).await.unwrap();
+        let turn = home.cell.admin.stock_turn().await.unwrap().unwrap();
+        let (bucket, made_of) = (home.placement.bucket, with_view());
+        turn.make_schema(bucket, &made_of).await.unwrap();
+        let held = format!("drop policy tenant on {}.product", home.schema());
+        let mends = [
+            held,
+            "comment on table waangu.pattern is 'mended'".to_owned(),
+        ];
+        let mended = home.cell.admin.mend(&home.database(), &mends).await;
+        assert!(mended.is_err(), "a table was not held");
+        let comment = "select obj_description('waangu.pattern'::regclass) = 'mended'";
+        assert!(
+            other
+                .query_one(comment, &[])
+                .await
+                .unwrap()
+                .get::<_, bool>(0)
+        );
         home.cell.admin.measure_tenants().await.unwrap()
     };
     let volumes = timeout(Duration::from_secs(20), look).await;

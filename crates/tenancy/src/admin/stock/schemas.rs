@@ -31,7 +31,9 @@ const PREFIX: &str = "stock_";
 
 /// Where a package has written its schema's name down, in `$1`, the only schema whose objects are shown
 /// without it: what does not follow a change of the name. Search paths of functions do (see [`take_sql`]).
-/// Every function and operator is named in full, because it runs on the search path of that schema.
+/// Every function and operator is named in full, because it runs on the search path of that schema. What is
+/// said is read before it is searched: else the planner may read all that other schemas say, too, and wait for
+/// whoever holds their tables.
 const WRITTEN_DOWN: &str = "
 with place as (
     select oid from pg_catalog.pg_namespace
@@ -42,7 +44,7 @@ with place as (
       from pg_catalog.pg_class c
       join place p on p.oid operator(pg_catalog.=) c.relnamespace
 )
-, said (what) as (
+, said (what) as materialized (
     select f.prosrc operator(pg_catalog.||) pg_catalog.pg_get_function_arguments(f.oid)
       from pg_catalog.pg_proc f
       join place p on p.oid operator(pg_catalog.=) f.pronamespace
