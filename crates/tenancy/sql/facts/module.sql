@@ -26,7 +26,7 @@ with role as (
 )
 , relation as (
     select c.oid, c.relname, c.relkind, c.relowner, c.relacl, c.reloptions, c.relrowsecurity
-         , c.relforcerowsecurity, p.nspname, p.login
+         , c.relforcerowsecurity, p.nspname, p.module, p.login
          , format('%I.%I', p.nspname, c.relname) as object
          , case when c.relkind = 'v' then 'view'
                 when p.module || '.' || c.relname = any ($3::text[]) then 'append-only table'
@@ -43,6 +43,10 @@ with role as (
 , data as (
     select * from relation where relkind <> 'v'
 )
+, odd as materialized (
+    -- Read once, however few schemas the planner has heard of.
+    select oid, relname, relkind, relnamespace from pg_class where relkind in ('m', 'f', 'S')
+)
 , pattern as materialized (
     -- As it is kept, and without where in its statement each word was found. Its only column is tenant_id.
     select p.polname, p.polqual::text as qual, p.polwithcheck::text as with_check
@@ -55,7 +59,7 @@ with role as (
      where p.polrelid = to_regclass('waangu.pattern')
 )
 , policy as (
-    select p.*, d.kind, d.object, d.login, w.polname is not null as is_known, w.visible, w.writable
+    select p.*, d.kind, d.module, d.object, d.login, w.polname is not null as is_known, w.visible, w.writable
       from data d
       join pg_policy p on p.polrelid = d.oid
       left join pg_attribute a on a.attrelid = d.oid and a.attname = 'tenant_id'
@@ -70,37 +74,37 @@ with role as (
            end
 )
 , granted as (
-    select p.kind, quote_ident(p.nspname) as object, p.login, 'schema ' as what
+    select p.kind, p.module, quote_ident(p.nspname) as object, p.login, 'schema ' as what
          , '' as col, '' as cols, a.*, p.nspowner as owner
       from place p, aclexplode(p.nspacl) a
      union all
-    select r.kind, r.object, r.login, '', '', '', a.*, r.relowner
+    select r.kind, r.module, r.object, r.login, '', '', '', a.*, r.relowner
       from relation r, aclexplode(r.relacl) a
      union all
-    select r.kind, r.object, r.login, '', format(' of column %I', t.attname), format(' (%I)', t.attname)
+    select r.kind, r.module, r.object, r.login, '', format(' of column %I', t.attname), format(' (%I)', t.attname)
          , a.*, r.relowner
       from relation r
       join pg_attribute t on t.attrelid = r.oid and t.attacl is not null
          , aclexplode(t.attacl) a
 )
 , routine as (
-    select p.kind, p.nspname, f.oid, f.prosecdef, f.proleakproof, f.prolang
+    select p.kind, p.module, p.nspname, f.oid, f.prosecdef, f.proleakproof, f.prolang
       from place p
       join pg_proc f on f.pronamespace = p.oid
 )
-, owned (kind, object, what, owner) as (
-    select kind, quote_ident(nspname), 'schema', nspowner from place
+, owned (kind, module, object, what, owner) as (
+    select kind, module, quote_ident(nspname), 'schema', nspowner from place
      union all
-    select kind, object, case relkind when 'v' then 'view' else 'table' end, relowner from relation
+    select kind, module, object, case relkind when 'v' then 'view' else 'table' end, relowner from relation
 )
-, fact (kind, object, aspect, value, redo, undo) as (
+, fact (kind, module, object, aspect, value, redo, undo) as (
     -- The first part fixes the columns' types; `name` would cut what is longer than 63 bytes.
-    select o.kind, o.object, 'owner', case when r.rolsuper then '{administrator}' else r.rolname end
+    select o.kind, o.module, o.object, 'owner', case when r.rolsuper then '{administrator}' else r.rolname end
          , format('alter %s {object} owner to waangu_owner', o.what), null
       from owned o
       join role r on r.oid = o.owner
      union all
-    select g.kind, g.object, format('right %s%s of %s', g.privilege_type, g.col, n.grantee)
+    select g.kind, g.module, g.object, format('right %s%s of %s', g.privilege_type, g.col, n.grantee)
          , case when g.is_grantable then 'may be passed on' else 'plain' end
          , format('grant %s%s on %s{object} to %s', g.privilege_type, g.cols, g.what, n.grantee)
          , format('revoke %s%s on %s{object} from %s cascade', g.privilege_type, g.cols, g.what, n.grantee)
@@ -111,50 +115,50 @@ with role as (
                                 else quote_ident(r.rolname) end) n (grantee)
      where g.grantee <> g.owner
      union all
-    select p.kind, quote_ident(p.nspname), 'module', 'is not installed', null, 'drop schema {object}'
+    select p.kind, p.module, quote_ident(p.nspname), 'module', 'is not installed', null, 'drop schema {object}'
       from place p
      where p.module <> all ($1::text[])
      union all
-    select p.kind, quote_ident(p.nspname), format('%s %I', k.what, c.relname), 'is there'
+    select p.kind, p.module, quote_ident(p.nspname), format('%s %I', k.what, c.relname), 'is there'
          , null
          , case when c.relkind = 'S' and d.deptype = 'i'
                 then format('alter table %s alter %I drop identity', d.refobjid::regclass, t.attname)
                 else format('drop %s %I.%I cascade', k.what, p.nspname, c.relname) end
-      from place p
-      join pg_class c on c.relnamespace = p.oid and c.relkind in ('m', 'f', 'S')
+      from odd c
+      join place p on p.oid = c.relnamespace
       left join pg_depend d on d.classid = 'pg_class'::regclass and d.objid = c.oid
                            and d.deptype in ('a', 'i') and d.refobjsubid > 0
       left join pg_attribute t on t.attrelid = d.refobjid and t.attnum = d.refobjsubid
          , lateral (select case c.relkind when 'm' then 'materialized view' when 'S' then 'sequence'
                                           else 'foreign table' end) k (what)
      union all
-    select kind, quote_ident(nspname), format('routine %s', oid::regprocedure)
+    select kind, module, quote_ident(nspname), format('routine %s', oid::regprocedure)
          , 'runs with its owner''s rights', null
          , format('alter routine %s security invoker', oid::regprocedure)
       from routine
      where prosecdef
      union all
     -- It would be run before the policies, on everybody's rows.
-    select kind, quote_ident(nspname), format('routine %s ', oid::regprocedure)
+    select kind, module, quote_ident(nspname), format('routine %s ', oid::regprocedure)
          , 'is said to be leakproof', null
          , format('alter routine %s not leakproof', oid::regprocedure)
       from routine
      where proleakproof
      union all
-    select r.kind, quote_ident(r.nspname), format('routine %s  ', r.oid::regprocedure)
+    select r.kind, r.module, quote_ident(r.nspname), format('routine %s  ', r.oid::regprocedure)
          , 'is in the untrusted language ' || l.lanname, null
          , format('drop routine %s cascade', r.oid::regprocedure)
       from routine r
       join pg_language l on l.oid = r.prolang and not l.lanpltrusted and l.lanname <> 'sql'
      union all
-    select kind, object, 'row-level security'
+    select kind, module, object, 'row-level security'
          , case when relrowsecurity and relforcerowsecurity then 'enabled and forced'
                 when relrowsecurity then 'not forced' when relforcerowsecurity then 'not enabled'
                 else 'off' end
          , 'alter table {object} enable row level security, force row level security', null
       from data
      union all
-    select p.kind, p.object, format('policy %I', p.polname)
+    select p.kind, p.module, p.object, format('policy %I', p.polname)
          , format('%s for %s to %s%s%s', s.mode, s.command, s.roles, s.visible, s.writable)
          , format('create policy %I on {object} as %s for %s to %s%s%s'
                 , p.polname, s.mode, s.command, s.roles, s.visible, s.writable)
@@ -174,13 +178,13 @@ with role as (
                       from role r where r.oid = any (p.polroles))
            ) s (mode, command, visible, writable, roles)
      union all
-    select d.kind, d.object, 'column tenant_id'
+    select d.kind, d.module, d.object, 'column tenant_id'
          , format_type(a.atttypid, a.atttypmod) || case when a.attnotnull then ' not null' else '' end
          , 'alter table {object} alter tenant_id type bigint, alter tenant_id set not null', null
       from data d
       join pg_attribute a on a.attrelid = d.oid and a.attname = 'tenant_id'
      union all
-    select d.kind, d.object, 'default of tenant_id', x.value, null
+    select d.kind, d.module, d.object, 'default of tenant_id', x.value, null
          , 'alter table {object} alter tenant_id set default waangu.tenant()'
       from data d
       join pg_attribute a on a.attrelid = d.oid and a.attname = 'tenant_id'
@@ -189,7 +193,7 @@ with role as (
                                 else pg_get_expr(v.adbin, v.adrelid) end) x (value)
      where a.attgenerated <> '' or x.value <> 'waangu.tenant()'
      union all
-    select d.kind, d.object, format('index %I', x.relname)
+    select d.kind, d.module, d.object, format('index %I', x.relname)
          , case when i.indisvalid then 'does not begin with tenant_id' else 'is not valid' end, null
          , case when not i.indisvalid then format('reindex index %I.%I', d.nspname, x.relname)
                 when k.conname is null then format('drop index %I.%I', d.nspname, x.relname)
@@ -202,7 +206,7 @@ with role as (
         or not exists (select from pg_attribute a
                         where a.attrelid = d.oid and a.attname = 'tenant_id' and a.attnum = i.indkey[0])
      union all
-    select d.kind, d.object, format('foreign key %I', k.conname)
+    select d.kind, d.module, d.object, format('foreign key %I', k.conname)
          , case when not k.convalidated then 'is not validated'
                 when acts then 'changes rows of an append-only table'
                 else 'does not begin with tenant_id on both sides' end
@@ -218,29 +222,28 @@ with role as (
                         where a.attrelid = k.conrelid and a.attnum = k.conkey[1] and a.attname = 'tenant_id'
                           and b.attrelid = k.confrelid and b.attnum = k.confkey[1] and b.attname = 'tenant_id')
      union all
-    select d.kind, d.object, format('rule %I', r.rulename), 'is there', null
+    select d.kind, d.module, d.object, format('rule %I', r.rulename), 'is there', null
          , format('drop rule %I on {object}', r.rulename)
       from data d
       join pg_rewrite r on r.ev_class = d.oid
      union all
-    select d.kind, d.object, format('trigger %I', t.tgname)
+    select d.kind, d.module, d.object, format('trigger %I', t.tgname)
          , case t.tgenabled when 'D' then 'is disabled' else 'runs under replication, too' end, null
          , format('alter table {object} enable trigger %I', t.tgname)
       from data d
       join pg_trigger t on t.tgrelid = d.oid and t.tgenabled <> 'O'
      union all
-    select kind, object, 'security_invoker'
+    select kind, module, object, 'security_invoker'
          , case when 'security_invoker=true' = any (reloptions) then 'true' else 'false' end
          , 'alter view {object} set (security_invoker = true)', null
       from relation
      where relkind = 'v'
 )
 , described as (
-    select f.kind, p.module, f.object
+    select kind, module, object
          , jsonb_agg(jsonb_build_array(aspect, value, redo, undo) order by aspect) as facts
-      from fact f
-      join place p on p.nspname = (parse_ident(f.object))[1]
-     group by f.kind, p.module, f.object
+      from fact
+     group by kind, module, object
 )
 select kind, module, facts, array_agg(object order by object) as objects
   from described

@@ -175,6 +175,30 @@ async fn a_look_waits_for_no_table() {
     assert!(volumes.tenants.contains_key(&home.tenant.number()));
 }
 
+/// A bucket may have been filled a minute ago, and the planner has not heard of it. Each new connection of a
+/// module would look at it until it is ended for taking too long.
+#[tokio::test]
+async fn a_bucket_that_was_just_filled_is_looked_at_in_time() {
+    let home = home(private_cell().await, Tier::Schema).await;
+    let fill = "do $$ begin
+        for n in 1000000..1000399 loop
+            execute format('create schema t_%s_stock authorization waangu_owner', n);
+            for k in 1..5 loop
+                execute format('create table t_%1$s_stock.x%2$s (tenant_id bigint not null default waangu.tenant());
+                                alter table t_%1$s_stock.x%2$s owner to waangu_owner', n, k);
+            end loop;
+            call waangu.protect(format('t_%s_stock', n), 'waangu_stock', '{}');
+            commit;
+        end loop; end $$";
+    home.superuser().await.batch_execute(fill).await.unwrap();
+    let client = home.outsider().await;
+    // As in the pools.
+    let bound = "set statement_timeout = '30s'";
+    client.batch_execute(bound).await.unwrap();
+    let own = Rules::new([&stock().manifest]);
+    inspect_as_module(&client, &own).await.unwrap();
+}
+
 /// Each rule is broken by hand; the check must say what was broken, and its mend must mend.
 #[tokio::test]
 async fn each_drift_is_named_and_its_mend_mends() {
