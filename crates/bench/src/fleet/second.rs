@@ -121,12 +121,13 @@ impl Seconds {
         Second::start(&crowd.stage.scratch, "control", &self.config)
     }
 
-    /// How often second control processes have run each statement since the last one was started, at the
-    /// server that holds the registry and the cell.
+    /// How often second control processes have run each statement in each database since the last one was
+    /// started, at the server that holds the registry and the cell.
     pub(super) async fn statements(&self) -> Result<Calls, Failure> {
         let sql = format!(
-            "select concat_ws(' ', queryid, dbid, sum(calls)) from pg_stat_statements
-              where userid = '{LOGIN}'::regrole group by queryid, dbid"
+            "select concat_ws(' ', datname, queryid, sum(calls))
+               from pg_stat_statements join pg_database d on d.oid = dbid
+              where userid = '{LOGIN}'::regrole group by datname, queryid"
         );
         let mut calls = Calls::default();
         for line in self.server.all::<String>(&sql).await? {
@@ -148,7 +149,7 @@ impl Seconds {
     }
 }
 
-/// How often each statement was run.
+/// How often each statement was run, by database and statement.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Calls(BTreeMap<String, u32>);
 
@@ -156,6 +157,14 @@ impl Calls {
     /// All of them.
     pub(super) fn sum(&self) -> f64 {
         f64::from(self.0.values().sum::<u32>())
+    }
+
+    /// Those in bucket databases, which a control process visits one by one, and all others.
+    pub(super) fn by_bucket(self) -> (Self, Self) {
+        let calls = self.0.into_iter();
+        let (inside, outside) =
+            calls.partition(|(statement, _)| statement.starts_with("waangu_schema_"));
+        (Self(inside), Self(outside))
     }
 
     /// Of several runs of the same, the fewest of each statement: what is asked by the clock rather than
@@ -205,6 +214,20 @@ mod tests {
         let runs = [calls([("a", 3), ("b", 1)]), calls([("a", 2), ("c", 9)])];
         assert!((Calls::least(&runs).sum() - 2.0).abs() < f64::EPSILON);
         assert!(Calls::least(&[]).sum() < f64::EPSILON);
+    }
+
+    /// A visit to a bucket must not count as the deploy's work, nor the deploy's work as a visit.
+    #[test]
+    fn statements_in_bucket_databases_are_told_apart() {
+        let count = |name: &str, count| (name.to_owned(), count);
+        let calls = [
+            count("waangu_schema_1 7", 3),
+            count("waangu 7", 2),
+            count("waangu_t_1 7", 4),
+        ];
+        let (inside, outside) = Calls(calls.into()).by_bucket();
+        assert!((inside.sum() - 3.0).abs() < f64::EPSILON);
+        assert!((outside.sum() - 6.0).abs() < f64::EPSILON);
     }
 
     /// A second process under the platform's own login would count the platform's statements as its own.

@@ -6,12 +6,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::support::{Platform, Shop};
 
 /// Writers at a time.
 const WRITERS: usize = 4;
+
+/// The least time between two products of one writer: all of them stay within a tenant's share of requests,
+/// however fast the machine is.
+const TURN: Duration = Duration::from_millis(25);
 
 pub(super) struct Ledger {
     shops: Vec<Shop>,
@@ -49,7 +53,7 @@ impl Ledger {
         }
     }
 
-    /// Reads and writes without a rest as long as `work` goes on; every request has to succeed.
+    /// Reads and writes as long as `work` goes on; every request has to succeed.
     pub(super) async fn during<T>(&self, work: impl Future<Output = T>) -> T {
         self.stop.store(false, Ordering::Relaxed);
         let work = async {
@@ -58,7 +62,10 @@ impl Ledger {
             done
         };
         let writers = self.shops.iter().map(async |shop| {
+            let mut turns = interval(TURN);
+            turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
             while !self.stop.load(Ordering::Relaxed) {
+                turns.tick().await;
                 self.one(shop).await;
             }
         });
