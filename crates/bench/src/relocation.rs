@@ -59,9 +59,6 @@ const AWAY: [Target<'_>; 4] = [
     },
 ];
 
-/// The cells of all of them.
-const CELLS: [&str; 2] = ["sn-dakar-a", "eu-west-1a"];
-
 /// Tenants that nobody moves.
 const NEIGHBOURS: [(&str, &str); 2] = [("near-shared", "shared"), ("near-schema", "schema")];
 
@@ -111,8 +108,8 @@ pub(crate) async fn measure(context: &Context) -> Result<Report, Failure> {
     let (platform, _start) = Platform::start(&context.programs, &scratch, &arguments).await?;
     let server = Server::of(&platform, HOME.cell)?;
     server.describe(&mut report).await?;
-    for cell in CELLS {
-        Server::of(&platform, cell)?.wear_in().await?;
+    for cell in &platform.ready.cells {
+        Server::of(&platform, &cell.id)?.wear_in().await?;
     }
     let mut near = Vec::new();
     for (slug, tier) in NEIGHBOURS {

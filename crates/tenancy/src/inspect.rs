@@ -246,20 +246,17 @@ async fn read(client: &Client, rules: &Rules, scope: Scope) -> Result<Picture, F
 async fn read_before_use(wire: &mut Wire, rules: &Rules) -> Result<Picture, Fault> {
     let own = true;
     let params = params(rules, &own);
-    let [begin, path, jit, lock] = BEGIN;
-    let calls: [Once<'_>; 9] = [
-        (begin, &[]),
-        (path, &[]),
-        (jit, &[]),
-        (lock, &[]),
+    let mut calls: Vec<Once<'_>> = BEGIN.map(|sql| -> Once<'_> { (sql, &[]) }).into();
+    let asked: [Once<'_>; 5] = [
         (SERVER, &[]),
         (MODULE, &params),
         (HELPER, &[]),
         (DATABASE, &params),
         ("rollback", &[]),
     ];
+    calls.extend(asked);
     let answers = wire.once(&calls).await.map_err(from_driver)?;
-    let [_, _, _, _, server, modules, helper, database, _] = answers.as_slice() else {
+    let [.., server, modules, helper, database, _end] = answers.as_slice() else {
         return Err(unreadable());
     };
     let server = server.first().ok_or_else(unreadable)?;
